@@ -1,0 +1,173 @@
+"""Compiles entity declarations to SQL: table, stamp and capture triggers, merge function.
+
+The rules are those of `acgs2.merge`; a property test holds both equal on a real PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from acgs2.model.entity import Entity, Field, FieldType, Rule, Scope, Strategy
+from acgs2.store.templates import fragments, read, render
+
+__all__ = ["SYSTEM_COLUMNS", "columns_of", "compile_dispatch", "compile_entity"]
+
+#: Columns that every entity has, in the order in which they travel; residency is each region's own.
+SYSTEM_COLUMNS = ("key", "zone", "sent_to", "hlc", "origin", "vv", "erased", "meta")
+
+_SQL_TYPES: Mapping[FieldType, str] = {
+    FieldType.TEXT: "text",
+    FieldType.INTEGER: "bigint",
+    FieldType.BOOLEAN: "boolean",
+    FieldType.TIMESTAMP: "timestamptz",
+    FieldType.JSON: "jsonb",
+    FieldType.ENUM: "text",
+    FieldType.SET: "text[]",
+    FieldType.COUNTER: "bigint",
+    FieldType.MAP: "jsonb",
+}
+_JOINED = (Rule.UNION, Rule.MAP, Rule.COUNTER)
+
+
+def columns_of(entity: Entity) -> tuple[str, ...]:
+    """Return the columns that travel between regions: system, owner, fields."""
+    owner = ("tenant_id",) if entity.scope is Scope.TENANT else ()
+    return SYSTEM_COLUMNS + owner + tuple(f.name for f in entity.fields)
+
+
+def compile_entity(entity: Entity) -> str:
+    """Return the SQL that makes one entity: its table is created or extended, its functions replaced."""
+    values = {
+        "entity": entity.name,
+        "description": entity.description,
+        "residency": entity.residency,
+        "strategy": entity.strategy,
+        "scope": entity.scope,
+        "columns": _table_columns(entity),
+        "indexes": _indexes(entity),
+        **_stamp(entity),
+        **_capture(entity),
+    }
+    parts = [render(read(f"entity/{name}.sql"), values) for name in ("table", "stamp", "capture")]
+    parts.append(render(read("entity/merge.sql"), _merge(entity)))
+    return "\n".join(parts)
+
+
+def compile_dispatch(entities: Iterable[Entity]) -> str:
+    """Return the SQL of the function that merges a batch of any of these entities."""
+    branches = "\n        ".join(
+        f"WHEN '{e.name}' THEN PERFORM acgs.merge_{e.name}(batch, holders);" for e in entities
+    )
+    return render(read("entity/dispatch.sql"), {"branches": branches})
+
+
+def _fragment(name: str, **values: str) -> str:
+    return render(fragments("entity/fragments.sql")[name], values)
+
+
+def _table_columns(entity: Entity) -> str:
+    lines = [
+        f"ALTER TABLE acgs.{entity.name} ADD COLUMN IF NOT EXISTS {name} {kind};"
+        for name, kind in (
+            *((("tenant_id", "uuid"),) if entity.scope is Scope.TENANT else ()),
+            *((f.name, "acgs.personal" if f.personal else _SQL_TYPES[f.type]) for f in entity.fields),
+        )
+    ]
+    required = [f.name for f in entity.fields if f.required]
+    required += ["tenant_id"] if entity.scope is Scope.TENANT else []
+    condition = " AND ".join(f"{name} IS NOT NULL" for name in required) or "true"
+    lines.append(f"ALTER TABLE acgs.{entity.name} DROP CONSTRAINT IF EXISTS required;")
+    lines.append(f"ALTER TABLE acgs.{entity.name} ADD CONSTRAINT required CHECK (erased OR ({condition})) NOT VALID;")
+    return "\n".join(lines)
+
+
+def _indexes(entity: Entity) -> str:
+    columns = "tenant_id, key" if entity.scope is Scope.TENANT else "zone, key"
+    return f"CREATE INDEX IF NOT EXISTS {entity.name}_list ON acgs.{entity.name} ({columns}) WHERE NOT erased;"
+
+
+def _stamp(entity: Entity) -> dict[str, str]:
+    identity = ["key", "zone", *(["tenant_id"] if entity.scope is Scope.TENANT else [])]
+    names = [f.name for f in entity.fields]
+    if entity.strategy is Strategy.MERGE:
+        pieces = [_fragment(f"stamp_{f.rule}", f=f.name) for f in entity.fields]
+    elif entity.strategy is Strategy.VERSIONED:
+        pieces = [_fragment("stamp_versioned", f=str(entity.version_field), entity=entity.name)]
+    elif entity.strategy is Strategy.APPEND_ONLY:
+        pieces = [_fragment("stamp_append_only", entity=entity.name)]
+    else:
+        pieces = []
+    return {
+        "identity_new": ", ".join(f"NEW.{c}" for c in identity),
+        "identity_old": ", ".join(f"OLD.{c}" for c in identity),
+        "erase": " ".join(f"NEW.{name} := NULL;" for name in names),
+        "fields": "\n    ".join("\n".join(pieces).splitlines()),
+    }
+
+
+def _capture(entity: Entity) -> dict[str, str]:
+    register = entity.scope is Scope.REGISTER
+    return {
+        "journal_columns": ", ".join(f"c.{name}" for name in columns_of(entity)),
+        "owner_check": _fragment("owner_check", entity=entity.name) if entity.scope is Scope.TENANT else "",
+        "after": "PERFORM acgs.refresh_rules();" if register else "",
+    }
+
+
+def _merge(entity: Entity) -> dict[str, str]:
+    columns = columns_of(entity)
+    common = {
+        "entity": entity.name,
+        "strategy": str(entity.strategy),
+        "columns": ", ".join(columns),
+        "incoming_columns": ", ".join(f"i.{name}" for name in columns),
+    }
+    return common | (_merge_fields(entity) if entity.strategy is Strategy.MERGE else _merge_whole(entity))
+
+
+def _merge_whole(entity: Entity) -> dict[str, str]:
+    names = [f.name for f in entity.fields]
+    lateral = _fragment(f"wins_{entity.strategy}", f=entity.version_field or "") + " AS i_wins"
+
+    def json_object(side: str) -> str:
+        return "jsonb_build_object(" + ", ".join(f"'{n}', {side}.{n}" for n in names) + ")"
+
+    conflict = _fragment(
+        "conflict_whole",
+        entity=entity.name,
+        lateral=lateral,
+        l_object=json_object("l"),
+        i_object=json_object("i"),
+        l_data=", ".join(f"l.{n}" for n in names) + ", 0",
+        i_data=", ".join(f"i.{n}" for n in names) + ", 0",
+        concurrent="" if entity.strategy is Strategy.APPEND_ONLY else _fragment("concurrent"),
+    )
+    assigned = [_fragment("assign_whole", f=n) for n in ("hlc", "origin", *names)]
+    return {"lateral": lateral, "conflict": conflict, "assignments": ",\n        ".join(assigned)}
+
+
+def _merge_fields(entity: Entity) -> dict[str, str]:
+    latest = [f for f in entity.fields if f.rule is Rule.LATEST]
+    laterals = ["l.erased OR i.erased AS gone", "(i.hlc, i.origin) > (l.hlc, l.origin) AS i_wins"]
+    laterals += [_fragment(f"lateral_{f.rule}", f=f.name) for f in entity.fields if _has_meta(f)]
+    lateral = ", ".join(laterals)
+    rows = ", ".join(
+        f"('{f.name}', w.later_{f.name}, l.meta -> '{f.name}', i.meta -> '{f.name}', "
+        f"to_jsonb(l.{f.name}), to_jsonb(i.{f.name}))"
+        for f in latest
+    ) or "(NULL::text, NULL::boolean, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb)"
+    meta = ["l.meta"]
+    for field in entity.fields:
+        if field.rule is Rule.LATEST:
+            meta.append(_fragment("meta_latest", f=field.name))
+        elif field.rule in _JOINED:
+            meta.append(_fragment("meta_joined", f=field.name))
+    assigned = [_fragment("assign_whole", f=n) for n in ("hlc", "origin")]
+    assigned += [_fragment(f"assign_{f.rule}", f=f.name) for f in entity.fields]
+    assigned.append(f"meta = CASE WHEN w.gone THEN '{{}}' ELSE {' || '.join(meta)} END")
+    conflict = _fragment("conflict_fields", entity=entity.name, lateral=lateral, values=rows)
+    return {"lateral": lateral, "conflict": conflict, "assignments": ",\n        ".join(assigned)}
+
+
+def _has_meta(field: Field) -> bool:
+    return field.rule is Rule.LATEST or field.rule in _JOINED

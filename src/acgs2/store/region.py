@@ -1,0 +1,140 @@
+"""Makes a database a region: identity, register, publications and slots, subscriptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import psycopg
+from psycopg import sql
+
+from acgs2.errors import RuntimeFault
+from acgs2.store.schema import OWNER
+from acgs2.store.templates import fragments
+from acgs2.topology import Topology
+
+__all__ = ["GENESIS", "connect", "found", "link_name", "register_key"]
+
+#: The origin of what every region starts with: the same record everywhere, written by nobody.
+GENESIS = "genesis#00000000"
+_REGISTER = UUID("6f4e1c0a-8a55-5f0e-9d6b-8c2f5b7a1e42")
+
+
+def register_key(kind: str, name: str) -> UUID:
+    """Return the key of a zone or transfer: derived from its name, so the same in every region."""
+    return uuid5(_REGISTER, f"{kind}/{name}")
+
+
+def link_name(source: str, target: str) -> str:
+    """Return the name that publication, slot and subscription from source to target share."""
+    return f"acgs_{source.replace('-', '_')}_to_{target.replace('-', '_')}"
+
+
+def found(
+    conn: psycopg.Connection,
+    topology: Topology,
+    region: str,
+    incarnation: str,
+    passwords: Mapping[str, str],
+) -> None:
+    """Make this database the region of that name; run by a superuser, safe to repeat.
+
+    Args:
+        conn: a superuser's connection to a migrated database.
+        topology: where the register's zones and transfers come from.
+        region: its name in the topology.
+        incarnation: eight hex digits, one life of the data directory.
+        passwords: of the roles acgs_owner, acgs_app and acgs_link.
+
+    Raises:
+        RuntimeFault: the database is already another region (`region-mismatch`) or another life of it.
+    """
+    queries = fragments("region.sql")
+    with conn.transaction():
+        for role, password in passwords.items():
+            conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(password)))
+        conn.execute(
+            queries["become"].encode(),
+            {"region": region, "incarnation": incarnation, "digest": topology.digest},
+        )
+        row = conn.execute(queries["who"].encode()).fetchone()
+        if row is None or tuple(row) != (region, incarnation):
+            raise RuntimeFault(
+                "region-mismatch",
+                f"This database is {row[0]}#{row[1]}, not {region}#{incarnation}." if row else "No identity.",
+                hint="The data directory was copied or restored; give the region a fresh one.",
+                region=region,
+            )
+        for name, each in topology.regions.items():
+            conn.execute(
+                queries["know_region"].encode(), {"name": name, "role": each.role, "cloud": each.cloud}
+            )
+        for kind, records in genesis(topology).items():
+            holders = sorted(topology.regions)
+            conn.execute(
+                b"SELECT acgs.merge_directly(%s, %s, %s)", (kind, json.dumps(records, default=str), holders)
+            )
+        conn.execute(f"SET LOCAL ROLE {OWNER}".encode())
+        for peer in _peers(topology, region):
+            conn.execute(b"SELECT acgs.ensure_publication(%s)", (peer,))
+        conn.execute(b"SELECT acgs.maintain()")
+    # A slot cannot be made by a transaction that has written.
+    for peer in _peers(topology, region):
+        conn.execute(b"SELECT acgs.ensure_slot(%s)", (peer,))
+
+
+def connect(conn: psycopg.Connection, region: str, peer: str, conninfo: str) -> None:
+    """Subscribe this region to what a peer has for it, or point the subscription at a new address.
+
+    The peer's publication and slot must exist; run by a superuser in autocommit mode, safe to repeat.
+    """
+    name = sql.Identifier(link_name(peer, region))
+    info = sql.Literal(f"{conninfo} application_name={link_name(peer, region)}")
+    queries = fragments("region.sql")
+    there = conn.execute(queries["subscribed"].encode(), {"name": link_name(peer, region)}).fetchone()
+    conn.execute(f"SET ROLE {OWNER}".encode())
+    try:
+        if there:
+            conn.execute(sql.SQL(queries["point"]).format(name=name, info=info))
+            conn.execute(sql.SQL("ALTER SUBSCRIPTION {name} ENABLE").format(name=name))
+        else:
+            conn.execute(sql.SQL(queries["subscribe"]).format(name=name, info=info))
+    finally:
+        conn.execute(b"RESET ROLE")
+
+
+def genesis(topology: Topology) -> dict[str, list[dict[str, Any]]]:
+    """Return the register's first records, identical in every region."""
+    stamp = {"zone": "*", "sent_to": sorted(topology.regions), "hlc": 1, "origin": GENESIS,
+             "vv": {GENESIS: 1}, "erased": False, "meta": {}}
+    zones = [
+        {**stamp, "key": register_key("zone", name), "name": name, "regulation": zone.regulation,
+         "regions": list(zone.regions), "pair": list(topology.pair_of(name))}
+        for name, zone in topology.zones.items()
+    ]
+    transfers = [
+        {**stamp, "key": register_key("transfer", f"{t.zone}/{t.to}/{t.instrument}/{number}"),
+         "from_zone": t.zone, "to_region": t.to, "instrument": t.instrument, "entities": list(t.entities),
+         "begins": _moment(t.begins), "expires": _moment(t.expires), "revoked": None,
+         "importer_certified": bool(t.importer_certified)}
+        for number, t in enumerate(topology.transfers)
+    ]
+    return {"zone": zones, "transfer": transfers}
+
+
+def _moment(value: Any) -> str | None:
+    """Return a date or time of the topology as an instant: a date begins at midnight UTC."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value.isoformat()
+
+
+def _peers(topology: Topology, region: str) -> list[str]:
+    """Return the regions that this one has a link with."""
+    found = [link.b if link.a == region else link.a for link in topology.links() if region in (link.a, link.b)]
+    return sorted(found)

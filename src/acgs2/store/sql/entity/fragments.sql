@@ -1,0 +1,99 @@
+-- Pieces that the compiler puts into the templates, by name. {{f}} is the field.
+
+-- name: stamp_latest
+IF TG_OP = 'INSERT' THEN
+    IF NEW.{{f}} IS NOT NULL THEN
+        NEW.meta := NEW.meta || jsonb_build_object('{{f}}', jsonb_build_array(NEW.hlc, NEW.origin, n));
+    END IF;
+ELSIF NEW.{{f}} IS DISTINCT FROM OLD.{{f}} THEN
+    NEW.meta := NEW.meta || jsonb_build_object('{{f}}', jsonb_build_array(NEW.hlc, NEW.origin, n));
+END IF;
+-- name: stamp_max
+IF TG_OP = 'UPDATE' THEN NEW.{{f}} := greatest(OLD.{{f}}, NEW.{{f}}); END IF;
+-- name: stamp_min
+IF TG_OP = 'UPDATE' THEN NEW.{{f}} := least(OLD.{{f}}, NEW.{{f}}); END IF;
+-- name: stamp_union
+NEW.meta := NEW.meta || coalesce(jsonb_build_object('{{f}}', acgs.elements_write(NEW.meta -> '{{f}}',
+    CASE WHEN TG_OP = 'UPDATE' THEN OLD.{{f}} END, NEW.{{f}}, NEW.hlc, NEW.origin)), '{}');
+NEW.meta := CASE WHEN NEW.meta -> '{{f}}' = 'null' THEN NEW.meta - '{{f}}' ELSE NEW.meta END;
+NEW.{{f}} := acgs.elements_present(NEW.meta -> '{{f}}');
+-- name: stamp_map
+NEW.meta := NEW.meta || jsonb_build_object('{{f}}', acgs.map_write(NEW.meta -> '{{f}}',
+    CASE WHEN TG_OP = 'UPDATE' THEN OLD.{{f}} END, NEW.{{f}}, NEW.hlc, NEW.origin));
+NEW.meta := CASE WHEN NEW.meta -> '{{f}}' = 'null' THEN NEW.meta - '{{f}}' ELSE NEW.meta END;
+NEW.{{f}} := acgs.map_value(NEW.meta -> '{{f}}');
+-- name: stamp_counter
+NEW.meta := NEW.meta || jsonb_build_object('{{f}}', acgs.counter_write(NEW.meta -> '{{f}}',
+    coalesce(NEW.{{f}}, 0) - CASE WHEN TG_OP = 'UPDATE' THEN coalesce(OLD.{{f}}, 0) ELSE 0 END, NEW.origin, n));
+NEW.meta := CASE WHEN NEW.meta -> '{{f}}' = 'null' THEN NEW.meta - '{{f}}' ELSE NEW.meta END;
+NEW.{{f}} := acgs.counter_value(NEW.meta -> '{{f}}');
+-- name: stamp_versioned
+IF TG_OP = 'INSERT' THEN
+    NEW.{{f}} := 1;
+ELSIF NEW.{{f}} IS DISTINCT FROM OLD.{{f}} + 1 THEN
+    PERFORM acgs.refuse('AC003', 'version-mismatch', jsonb_build_object(
+        'entity', '{{entity}}', 'key', OLD.key, 'version', OLD.{{f}}));
+END IF;
+-- name: stamp_append_only
+IF TG_OP = 'UPDATE' THEN
+    PERFORM acgs.refuse('AC004', 'append-only', jsonb_build_object('entity', '{{entity}}', 'key', OLD.key));
+END IF;
+-- name: owner_check
+IF EXISTS (SELECT FROM changed AS c JOIN acgs.tenant AS o ON o.key = c.tenant_id WHERE o.zone <> c.zone) THEN
+    PERFORM acgs.refuse('AC006', 'zone-mismatch', jsonb_build_object('entity', '{{entity}}'));
+END IF;
+-- name: wins_last_write_wins
+(i.erased, i.hlc, i.origin) > (l.erased, l.hlc, l.origin)
+-- name: wins_versioned
+(i.erased, coalesce(i.{{f}}, 0), i.hlc, i.origin) > (l.erased, coalesce(l.{{f}}, 0), l.hlc, l.origin)
+-- name: wins_append_only
+CASE WHEN i.erased OR l.erased THEN (i.erased, i.hlc, i.origin) > (l.erased, l.hlc, l.origin)
+    ELSE (i.hlc, i.origin) < (l.hlc, l.origin) END
+-- name: conflict_whole
+'',
+    CASE WHEN w.i_wins THEN l.hlc ELSE i.hlc END, CASE WHEN w.i_wins THEN l.origin ELSE i.origin END,
+    CASE WHEN w.i_wins THEN i.hlc ELSE l.hlc END, CASE WHEN w.i_wins THEN i.origin ELSE l.origin END,
+    CASE WHEN w.i_wins THEN {{l_object}} ELSE {{i_object}} END
+FROM acgs.{{entity}} AS l JOIN unnest(incoming) AS i ON i.key = l.key
+CROSS JOIN LATERAL (SELECT {{lateral}}) AS w
+WHERE NOT l.erased AND NOT i.erased AND (l.hlc, l.origin) <> (i.hlc, i.origin)
+    AND ({{l_data}}) IS DISTINCT FROM ({{i_data}}) {{concurrent}}
+-- name: concurrent
+AND NOT acgs.vv_covers(i.vv, l.vv) AND NOT acgs.vv_covers(l.vv, i.vv)
+-- name: conflict_fields
+v.field,
+    (v.loser -> 0)::bigint, v.loser ->> 1, (v.winner -> 0)::bigint, v.winner ->> 1, v.value
+FROM acgs.{{entity}} AS l JOIN unnest(incoming) AS i ON i.key = l.key
+CROSS JOIN LATERAL (SELECT {{lateral}}) AS w
+CROSS JOIN LATERAL (VALUES {{values}}) AS c (field, i_wins, l_stamp, i_stamp, l_value, i_value)
+CROSS JOIN LATERAL (SELECT c.field, CASE WHEN c.i_wins THEN c.l_stamp ELSE c.i_stamp END AS loser,
+    CASE WHEN c.i_wins THEN c.i_stamp ELSE c.l_stamp END AS winner,
+    CASE WHEN c.i_wins THEN c.l_value ELSE c.i_value END AS value) AS v
+WHERE NOT w.gone AND c.l_stamp <> c.i_stamp AND c.l_value IS DISTINCT FROM c.i_value
+    AND NOT acgs.stamp_seen(l.vv, c.i_stamp) AND NOT acgs.stamp_seen(i.vv, c.l_stamp)
+-- name: assign_whole
+{{f}} = CASE WHEN w.i_wins THEN i.{{f}} ELSE l.{{f}} END
+-- name: assign_latest
+{{f}} = CASE WHEN w.gone THEN NULL WHEN w.later_{{f}} THEN i.{{f}} ELSE l.{{f}} END
+-- name: assign_max
+{{f}} = CASE WHEN NOT w.gone THEN greatest(l.{{f}}, i.{{f}}) END
+-- name: assign_min
+{{f}} = CASE WHEN NOT w.gone THEN least(l.{{f}}, i.{{f}}) END
+-- name: assign_union
+{{f}} = CASE WHEN NOT w.gone THEN acgs.elements_present(w.joined_{{f}}) END
+-- name: assign_map
+{{f}} = CASE WHEN NOT w.gone THEN acgs.map_value(w.joined_{{f}}) END
+-- name: assign_counter
+{{f}} = CASE WHEN NOT w.gone THEN acgs.counter_value(w.joined_{{f}}) END
+-- name: lateral_latest
+acgs.stamp_later(i.meta -> '{{f}}', l.meta -> '{{f}}') AS later_{{f}}
+-- name: lateral_union
+acgs.elements_join(l.meta -> '{{f}}', i.meta -> '{{f}}') AS joined_{{f}}
+-- name: lateral_map
+acgs.elements_join(l.meta -> '{{f}}', i.meta -> '{{f}}') AS joined_{{f}}
+-- name: lateral_counter
+acgs.counter_join(l.meta -> '{{f}}', i.meta -> '{{f}}') AS joined_{{f}}
+-- name: meta_latest
+CASE WHEN w.later_{{f}} THEN jsonb_build_object('{{f}}', i.meta -> '{{f}}') ELSE '{}' END
+-- name: meta_joined
+CASE WHEN w.joined_{{f}} IS NOT NULL THEN jsonb_build_object('{{f}}', w.joined_{{f}}) ELSE '{}' END

@@ -1,0 +1,99 @@
+-- Who may hold what: the twin of acgs2.residency.decide, property-tested equal to it.
+
+-- Decides from the register who may hold records of an entity of a zone at a moment.
+-- Home regions hold it; so does the region of every transfer that is in force. Unknown zone: nobody.
+CREATE OR REPLACE FUNCTION acgs.decide(p_entity text, p_zone text, p_now_us bigint) RETURNS acgs.rule
+LANGUAGE plpgsql STABLE AS $fn$
+DECLARE
+    decided acgs.rule;
+    moment timestamptz := to_timestamp(p_now_us / 1000000.0);
+BEGIN
+    decided.entity := p_entity;
+    decided.zone := p_zone;
+    decided.register_version := coalesce(
+        (SELECT max(hlc) FROM (SELECT hlc FROM acgs.zone UNION ALL SELECT hlc FROM acgs.transfer) AS r), 0);
+    IF EXISTS (SELECT FROM acgs.entity WHERE name = p_entity AND residency = 'everywhere') THEN
+        SELECT coalesce(array_agg(name ORDER BY name), '{}'), coalesce(jsonb_object_agg(name, 'register'), '{}')
+        INTO decided.residency, decided.basis FROM acgs.region;
+        RETURN decided;
+    END IF;
+    WITH instruments AS (
+        SELECT t.*, (t.begins IS NULL OR t.begins <= moment)
+            AND (t.expires IS NULL OR moment < t.expires)
+            AND (t.revoked IS NULL OR moment < t.revoked)
+            AND t.instrument <> 'explicit_consent'
+            AND (t.instrument <> 'adequacy_dpf' OR t.importer_certified) AS in_force
+        FROM acgs.transfer AS t
+        WHERE NOT t.erased AND t.from_zone = p_zone AND t.entities ? p_entity
+    ), allowed AS (
+        SELECT name, min(basis COLLATE "C") AS basis, bool_or(home) AS home
+        FROM (
+            SELECT jsonb_array_elements_text(z.regions) COLLATE "C" AS name, 'home' AS basis, true AS home
+            FROM acgs.zone AS z WHERE z.name = p_zone AND NOT z.erased
+            UNION ALL
+            SELECT i.to_region, i.instrument, false FROM instruments AS i WHERE i.in_force
+        ) AS every
+        WHERE name IN (SELECT r.name FROM acgs.region AS r)
+            AND EXISTS (SELECT FROM acgs.zone AS z WHERE z.name = p_zone AND NOT z.erased)
+        GROUP BY name
+    )
+    SELECT
+        coalesce((SELECT array_agg(name ORDER BY name) FROM allowed), '{}'),
+        coalesce((SELECT jsonb_object_agg(name, CASE WHEN home THEN 'home' ELSE basis END) FROM allowed), '{}'),
+        (
+            SELECT min((extract(epoch FROM edge) * 1000000)::bigint)
+            FROM instruments AS i, unnest(ARRAY[i.begins, i.expires, i.revoked]) AS edge
+            WHERE edge > moment
+        )
+    INTO decided.residency, decided.basis, decided.valid_until_us;
+    RETURN decided;
+END
+$fn$;
+
+-- Returns the rule in force, from the cache while it is valid.
+CREATE OR REPLACE FUNCTION acgs.rule_of(p_entity text, p_zone text, p_now_us bigint) RETURNS acgs.rule
+LANGUAGE plpgsql STABLE AS $fn$
+DECLARE
+    cached acgs.rule;
+BEGIN
+    SELECT * INTO cached FROM acgs.rule AS r WHERE r.entity = p_entity AND r.zone = p_zone;
+    IF FOUND AND (cached.valid_until_us IS NULL OR p_now_us < cached.valid_until_us) THEN
+        RETURN cached;
+    END IF;
+    RETURN acgs.decide(p_entity, p_zone, p_now_us);
+END
+$fn$;
+
+-- Works the cache out anew from the register; run by every change of a zone or transfer and once a second.
+CREATE OR REPLACE FUNCTION acgs.refresh_rules() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $fn$
+DECLARE
+    now_us bigint := acgs.now_us();
+BEGIN
+    INSERT INTO acgs.rule AS r (entity, zone, residency, basis, register_version, valid_until_us)
+    SELECT d.entity, d.zone, d.residency, d.basis, d.register_version, d.valid_until_us
+    FROM (
+        SELECT e.name AS entity, z.name AS zone FROM acgs.entity AS e, acgs.zone AS z
+        WHERE e.residency = 'zone' AND NOT z.erased
+        UNION ALL
+        SELECT e.name, '*' FROM acgs.entity AS e WHERE e.residency = 'everywhere'
+    ) AS wanted, acgs.decide(wanted.entity, wanted.zone, now_us) AS d
+    ORDER BY d.entity, d.zone
+    ON CONFLICT (entity, zone) DO UPDATE SET
+        residency = excluded.residency, basis = excluded.basis,
+        register_version = excluded.register_version, valid_until_us = excluded.valid_until_us
+    WHERE (r.residency, r.basis, r.register_version, r.valid_until_us)
+        IS DISTINCT FROM (excluded.residency, excluded.basis, excluded.register_version, excluded.valid_until_us);
+    DELETE FROM acgs.rule AS r WHERE r.zone <> '*'
+        AND NOT EXISTS (SELECT FROM acgs.zone AS z WHERE z.name = r.zone AND NOT z.erased);
+END
+$fn$;
+
+-- Keeps the cache in step with local changes of the register.
+CREATE OR REPLACE FUNCTION acgs.register_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $fn$
+BEGIN
+    PERFORM acgs.refresh_rules();
+    RETURN NULL;
+END
+$fn$;

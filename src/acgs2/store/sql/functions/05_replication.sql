@@ -1,0 +1,70 @@
+-- Publications and slots towards peers, and statistics of links.
+
+-- Returns the name that publication, slot and subscription of a direction share.
+CREATE OR REPLACE FUNCTION acgs.link_name(source text, target text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
+    SELECT 'acgs_' || translate(source, '-', '_') || '_to_' || translate(target, '-', '_')
+$fn$;
+
+-- Creates the publication for a peer, once; it is never altered, a change of rules changes rows.
+CREATE OR REPLACE FUNCTION acgs.ensure_publication(target text) RETURNS void
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    name text := acgs.link_name((SELECT region FROM acgs.self), target);
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = name) THEN
+        EXECUTE format(
+            'CREATE PUBLICATION %I FOR TABLE acgs.journal WHERE (%L = ANY (targets)) '
+            'WITH (publish = ''insert'', publish_via_partition_root = true)', name, target);
+    END IF;
+END
+$fn$;
+
+-- Creates the slot from which a peer reads; it must exist before the first record does.
+CREATE OR REPLACE FUNCTION acgs.ensure_slot(target text) RETURNS void
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    name text := acgs.link_name((SELECT region FROM acgs.self), target);
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = name) THEN
+        PERFORM pg_catalog.pg_create_logical_replication_slot(name, 'pgoutput');
+    END IF;
+END
+$fn$;
+
+-- Sends a heartbeat to every peer, so that lag is known where nothing is written.
+CREATE OR REPLACE FUNCTION acgs.beat() RETURNS void
+LANGUAGE sql SECURITY DEFINER AS $fn$
+    INSERT INTO acgs.journal (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
+    SELECT s.region, '', 'beat', '*', array_agg(r.name), '{}', '{}', 0, 0, '[]'
+    FROM acgs.self AS s JOIN acgs.region AS r ON r.name <> s.region GROUP BY s.region
+$fn$;
+
+-- Makes the partitions of this hour and the next, drops those older than an hour, trims statistics.
+-- Decoding reads WAL: a partition dropped before it was decoded still arrives.
+CREATE OR REPLACE FUNCTION acgs.maintain() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $fn$
+DECLARE
+    hour timestamptz;
+    old text;
+    name text;
+BEGIN
+    FOR hour IN SELECT generate_series(date_trunc('hour', clock_timestamp(), 'UTC') + '1 hour',
+                                       date_trunc('hour', clock_timestamp(), 'UTC') + '2 hours', '1 hour') LOOP
+        name := 'journal_' || to_char(hour AT TIME ZONE 'UTC', 'YYYYMMDDHH24');
+        IF to_regclass('acgs.' || name) IS NULL THEN
+            EXECUTE format('CREATE TABLE acgs.%I PARTITION OF acgs.journal FOR VALUES FROM (%L) TO (%L)',
+                           name, hour, hour + interval '1 hour');
+        END IF;
+    END LOOP;
+    FOR old IN
+        SELECT c.relname FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'acgs.journal'::regclass AND c.relname ~ '^journal_\d{10}$'
+            AND c.relname < 'journal_' || to_char(clock_timestamp() AT TIME ZONE 'UTC' - interval '1 hour', 'YYYYMMDDHH24')
+    LOOP
+        EXECUTE format('DROP TABLE acgs.%I', old);
+    END LOOP;
+    DELETE FROM acgs.link_lag WHERE at < clock_timestamp() - interval '5 minutes';
+    DELETE FROM acgs.request WHERE at < clock_timestamp() - interval '24 hours';
+END
+$fn$;
