@@ -4,7 +4,8 @@ Everything that decides who may hold a record, and every merge, happens inside t
 only installs it and asks.
 """
 
+from acgs2.store.durability import FlushWatcher
 from acgs2.store.region import connect, found
 from acgs2.store.schema import migrate
 
-__all__ = ["connect", "found", "migrate"]
+__all__ = ["FlushWatcher", "connect", "found", "migrate"]

@@ -5,6 +5,7 @@ The rules are those of `acgs2.merge`; a property test holds both equal on a real
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 
 from acgs2.model.entity import Entity, Field, FieldType, Rule, Scope, Strategy
@@ -73,11 +74,6 @@ def _table_columns(entity: Entity) -> str:
             *((f.name, "acgs.personal" if f.personal else _SQL_TYPES[f.type]) for f in entity.fields),
         )
     ]
-    required = [f.name for f in entity.fields if f.required]
-    required += ["tenant_id"] if entity.scope is Scope.TENANT else []
-    condition = " AND ".join(f"{name} IS NOT NULL" for name in required) or "true"
-    lines.append(f"ALTER TABLE acgs.{entity.name} DROP CONSTRAINT IF EXISTS required;")
-    lines.append(f"ALTER TABLE acgs.{entity.name} ADD CONSTRAINT required CHECK (erased OR ({condition})) NOT VALID;")
     return "\n".join(lines)
 
 
@@ -97,7 +93,11 @@ def _stamp(entity: Entity) -> dict[str, str]:
         pieces = [_fragment("stamp_append_only", entity=entity.name)]
     else:
         pieces = []
+    required = [f.name for f in entity.fields if f.required]
+    required += ["tenant_id"] if entity.scope is Scope.TENANT else []
     return {
+        "missing": " OR ".join(f"NEW.{name} IS NULL" for name in required) or "false",
+        "required": json.dumps(required),
         "identity_new": ", ".join(f"NEW.{c}" for c in identity),
         "identity_old": ", ".join(f"OLD.{c}" for c in identity),
         "erase": " ".join(f"NEW.{name} := NULL;" for name in names),
@@ -109,7 +109,8 @@ def _capture(entity: Entity) -> dict[str, str]:
     register = entity.scope is Scope.REGISTER
     return {
         "journal_columns": ", ".join(f"c.{name}" for name in columns_of(entity)),
-        "owner_check": _fragment("owner_check", entity=entity.name) if entity.scope is Scope.TENANT else "",
+        "owner_join": _fragment("owner_join") if entity.scope is Scope.TENANT else "",
+        "misplaced": "o.zone <> c.zone" if entity.scope is Scope.TENANT else "false",
         "after": "PERFORM acgs.refresh_rules();" if register else "",
     }
 
@@ -121,6 +122,7 @@ def _merge(entity: Entity) -> dict[str, str]:
         "strategy": str(entity.strategy),
         "columns": ", ".join(columns),
         "incoming_columns": ", ".join(f"i.{name}" for name in columns),
+        "replacements": ", ".join(f"{name} = i.{name}" for name in columns if name not in ("key", "sent_to")),
     }
     return common | (_merge_fields(entity) if entity.strategy is Strategy.MERGE else _merge_whole(entity))
 

@@ -2,36 +2,61 @@
 CREATE OR REPLACE FUNCTION acgs.capture_{{entity}}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
-    me text := (SELECT region FROM acgs.self);
+    large boolean;
+    erasing boolean;
+    misplaced boolean;
+    outdated boolean;
+    bytes bigint;
     too_large uuid;
 BEGIN
-    {{owner_check}}
-    INSERT INTO acgs.journal
-        (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
-    SELECT me, '{{entity}}', CASE WHEN b.erased THEN 'erase' ELSE 'put' END, b.zone,
-        array_remove(CASE WHEN b.erased THEN b.sent_to ELSE b.residency END, me), b.residency,
-        r.basis, r.register_version, b.hlc_max, b.records
-    FROM (
-        SELECT s.erased, s.zone, s.residency, CASE WHEN s.erased THEN s.sent_to END AS sent_to,
-            max(s.hlc) AS hlc_max, json_agg(s.record ORDER BY s.key) AS records
-        FROM (
-            SELECT c.key, c.erased, c.zone, c.residency, c.sent_to, c.hlc, j.record,
-                sum(octet_length(j.record::text)) OVER (ORDER BY c.key) / 1000000 AS part
-            FROM changed AS c
-            CROSS JOIN LATERAL (SELECT row_to_json(n) AS record FROM (SELECT {{journal_columns}}) AS n) AS j
-        ) AS s
-        GROUP BY s.erased, s.zone, s.residency, 4, s.part
-    ) AS b,
-    acgs.rule_of('{{entity}}', b.zone, acgs.now_us()) AS r
-    WHERE cardinality(array_remove(CASE WHEN b.erased THEN b.sent_to ELSE b.residency END, me)) > 0;
-    SELECT c.key INTO too_large FROM changed AS c
-    WHERE pg_column_size(c.*) > 8192 AND octet_length(row_to_json(c)::text) > 262144 LIMIT 1;
-    IF FOUND THEN
-        PERFORM acgs.refuse('AC005', 'record-too-large', jsonb_build_object(
-            'entity', '{{entity}}', 'key', too_large, 'limit_bytes', 262144));
+    SELECT sum(pg_column_size(c.*)) > 100000, bool_or(c.erased), bool_or({{misplaced}}),
+        bool_or(r.entity IS NULL OR r.valid_until_us <= extract(epoch FROM clock_timestamp()) * 1000000 + r.clock_offset_us)
+    INTO large, erasing, misplaced, outdated
+    FROM changed AS c
+    LEFT JOIN acgs.rule AS r ON r.entity = '{{entity}}' AND r.zone = c.zone {{owner_join}};
+    IF large IS NULL THEN
+        RETURN NULL;
+    ELSIF misplaced THEN
+        RAISE EXCEPTION USING ERRCODE = 'AC006', MESSAGE = 'zone-mismatch',
+            DETAIL = jsonb_build_object('entity', '{{entity}}');
+    ELSIF outdated THEN
+        PERFORM acgs.refresh_rules();
     END IF;
-    DELETE FROM acgs.conflict AS k USING changed AS c
-    WHERE c.erased AND k.entity = '{{entity}}' AND k.key = c.key;
+    WITH part AS (
+        -- Only a large statement pays for being cut into parts.
+        SELECT c.*, 0 AS part FROM changed AS c WHERE NOT large
+        UNION ALL
+        SELECT c.*, sum(octet_length(row_to_json(c)::text)) OVER (ORDER BY c.key) / 1000000
+        FROM changed AS c WHERE large
+    ), batch AS (
+        SELECT c.erased, c.zone, c.residency, CASE WHEN c.erased THEN c.sent_to END AS reached,
+            max(c.hlc) AS hlc_max, json_agg(j.record ORDER BY c.key) AS records
+        FROM part AS c
+        CROSS JOIN LATERAL (SELECT row_to_json(n) AS record FROM (SELECT {{journal_columns}}) AS n) AS j
+        GROUP BY c.erased, c.zone, c.residency, 4, c.part
+    ), written AS (
+        INSERT INTO acgs.journal
+            (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
+        SELECT r.region, '{{entity}}', CASE WHEN b.erased THEN 'erase' ELSE 'put' END, b.zone,
+            t.targets, b.residency, r.basis, r.register_version, b.hlc_max, b.records
+        FROM batch AS b
+        JOIN acgs.rule AS r ON r.entity = '{{entity}}' AND r.zone = b.zone
+        CROSS JOIN LATERAL (SELECT array_remove(coalesce(b.reached, b.residency), r.region) AS targets) AS t
+        WHERE cardinality(t.targets) > 0
+        RETURNING octet_length(records::text) AS bytes
+    )
+    SELECT max(w.bytes) INTO bytes FROM written AS w;
+    IF bytes > 262144 THEN
+        SELECT c.key INTO too_large FROM changed AS c WHERE octet_length(row_to_json(c)::text) > 262144 LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'AC005', MESSAGE = 'record-too-large', DETAIL = jsonb_build_object(
+                'entity', '{{entity}}', 'key', too_large, 'limit_bytes', 262144);
+        END IF;
+    END IF;
+    IF erasing THEN
+        DELETE FROM acgs.conflict AS k USING changed AS c
+        WHERE c.erased AND k.entity = '{{entity}}' AND k.key = c.key;
+    END IF;
     {{after}}
     RETURN NULL;
 END

@@ -31,17 +31,15 @@ NEW.{{f}} := acgs.counter_value(NEW.meta -> '{{f}}');
 IF TG_OP = 'INSERT' THEN
     NEW.{{f}} := 1;
 ELSIF NEW.{{f}} IS DISTINCT FROM OLD.{{f}} + 1 THEN
-    PERFORM acgs.refuse('AC003', 'version-mismatch', jsonb_build_object(
-        'entity', '{{entity}}', 'key', OLD.key, 'version', OLD.{{f}}));
+    RAISE EXCEPTION USING ERRCODE = 'AC003', MESSAGE = 'version-mismatch', DETAIL = jsonb_build_object(
+        'entity', '{{entity}}', 'key', OLD.key, 'version', OLD.{{f}});
 END IF;
 -- name: stamp_append_only
 IF TG_OP = 'UPDATE' THEN
-    PERFORM acgs.refuse('AC004', 'append-only', jsonb_build_object('entity', '{{entity}}', 'key', OLD.key));
+    RAISE EXCEPTION USING ERRCODE = 'AC004', MESSAGE = 'append-only', DETAIL = jsonb_build_object('entity', '{{entity}}', 'key', OLD.key);
 END IF;
--- name: owner_check
-IF EXISTS (SELECT FROM changed AS c JOIN acgs.tenant AS o ON o.key = c.tenant_id WHERE o.zone <> c.zone) THEN
-    PERFORM acgs.refuse('AC006', 'zone-mismatch', jsonb_build_object('entity', '{{entity}}'));
-END IF;
+-- name: owner_join
+LEFT JOIN acgs.tenant AS o ON o.key = c.tenant_id
 -- name: wins_last_write_wins
 (i.erased, i.hlc, i.origin) > (l.erased, l.hlc, l.origin)
 -- name: wins_versioned

@@ -2,44 +2,49 @@
 CREATE OR REPLACE FUNCTION acgs.stamp_{{entity}}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
-    me acgs.self;
-    rule acgs.rule;
+    me acgs.rule;
     now_us bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     n bigint := 1;
 BEGIN
-    SELECT * INTO me FROM acgs.self;
+    SELECT * INTO me FROM acgs.rule AS r WHERE r.entity = '{{entity}}' AND r.zone = NEW.zone;
     now_us := now_us + coalesce(me.clock_offset_us, 0);
+    IF me.residency IS NULL OR me.valid_until_us <= now_us THEN
+        me := acgs.decide('{{entity}}', NEW.zone, now_us);
+    END IF;
+    IF (me.region = ANY (me.residency)) IS NOT TRUE THEN
+        RAISE EXCEPTION USING ERRCODE = 'AC001', MESSAGE = 'residency-not-lawful-here', DETAIL = jsonb_build_object(
+            'entity', '{{entity}}', 'zone', NEW.zone, 'region', me.region, 'lawful', to_jsonb(me.residency));
+    END IF;
     IF TG_OP = 'UPDATE' THEN
         IF ({{identity_new}}) IS DISTINCT FROM ({{identity_old}}) THEN
-            PERFORM acgs.refuse('AC008', 'identity-changed', jsonb_build_object('entity', '{{entity}}', 'key', OLD.key));
+            RAISE EXCEPTION USING ERRCODE = 'AC008', MESSAGE = 'identity-changed', DETAIL = jsonb_build_object('entity', '{{entity}}', 'key', OLD.key);
         END IF;
         IF OLD.erased THEN
-            PERFORM acgs.refuse('AC002', 'erased', jsonb_build_object('entity', '{{entity}}', 'key', OLD.key));
+            RAISE EXCEPTION USING ERRCODE = 'AC002', MESSAGE = 'erased', DETAIL = jsonb_build_object('entity', '{{entity}}', 'key', OLD.key);
         END IF;
         n := coalesce((OLD.vv -> me.origin)::bigint, 0) + 1;
         NEW.hlc := greatest(now_us, OLD.hlc + 1);
         NEW.vv := OLD.vv || jsonb_build_object(me.origin, n);
-        NEW.sent_to := OLD.sent_to;
+        NEW.sent_to := CASE WHEN OLD.sent_to @> me.residency THEN OLD.sent_to
+            ELSE acgs.names_union(OLD.sent_to, me.residency) END;
         NEW.meta := OLD.meta;
     ELSE
         NEW.hlc := now_us;
         NEW.vv := jsonb_build_object(me.origin, n);
-        NEW.sent_to := '{}';
+        NEW.sent_to := me.residency;
         NEW.meta := '{}';
         NEW.erased := false;
     END IF;
     NEW.origin := me.origin;
-    rule := acgs.rule_of('{{entity}}', NEW.zone, now_us);
-    IF (me.region = ANY (rule.residency)) IS NOT TRUE THEN
-        PERFORM acgs.refuse('AC001', 'residency-not-lawful-here', jsonb_build_object(
-            'entity', '{{entity}}', 'zone', NEW.zone, 'region', me.region, 'lawful', to_jsonb(rule.residency)));
-    END IF;
-    NEW.residency := rule.residency;
-    NEW.sent_to := acgs.names_union(NEW.sent_to, rule.residency);
+    NEW.residency := me.residency;
     IF NEW.erased THEN
         NEW.meta := '{}';
         {{erase}}
         RETURN NEW;
+    END IF;
+    IF {{missing}} THEN
+        RAISE EXCEPTION USING ERRCODE = 'AC009', MESSAGE = 'required-missing', DETAIL = jsonb_build_object(
+            'entity', '{{entity}}', 'key', NEW.key, 'required', '{{required}}'::jsonb);
     END IF;
     {{fields}}
     RETURN NEW;

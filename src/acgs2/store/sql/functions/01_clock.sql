@@ -7,6 +7,16 @@ LANGUAGE sql VOLATILE PARALLEL SAFE AS $fn$
         + coalesce((SELECT clock_offset_us FROM acgs.self), 0)
 $fn$;
 
+-- Returns whether a version with vector a, last written by origin, has seen everything that b has seen.
+-- The first test, without a subquery, is true where one origin went on writing what it had; most are so.
+CREATE OR REPLACE FUNCTION acgs.vv_covers(a jsonb, origin text, b jsonb) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $fn$
+BEGIN
+    RETURN (a @> (b - origin) AND coalesce((b -> origin)::bigint, 0) <= (a -> origin)::bigint)
+        OR acgs.vv_covers(a, b);
+END
+$fn$;
+
 -- Returns whether vector a has seen everything that b has seen.
 CREATE OR REPLACE FUNCTION acgs.vv_covers(a jsonb, b jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
@@ -46,13 +56,5 @@ BEGIN
         RETURN b;
     END IF;
     RETURN ARRAY(SELECT DISTINCT unnest(a || b) COLLATE "C" ORDER BY 1);
-END
-$fn$;
-
--- Raises one of our errors; DETAIL carries its context as JSON for the caller to map.
-CREATE OR REPLACE FUNCTION acgs.refuse(state text, reference text, context jsonb) RETURNS void
-LANGUAGE plpgsql AS $fn$
-BEGIN
-    RAISE EXCEPTION USING ERRCODE = state, MESSAGE = reference, DETAIL = context::text;
 END
 $fn$;

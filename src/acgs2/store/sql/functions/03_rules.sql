@@ -8,6 +8,8 @@ DECLARE
     decided acgs.rule;
     moment timestamptz := to_timestamp(p_now_us / 1000000.0);
 BEGIN
+    SELECT s.region, s.origin, s.clock_offset_us
+    INTO decided.region, decided.origin, decided.clock_offset_us FROM acgs.self AS s;
     decided.entity := p_entity;
     decided.zone := p_zone;
     decided.register_version := coalesce(
@@ -70,8 +72,8 @@ LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
     now_us bigint := acgs.now_us();
 BEGIN
-    INSERT INTO acgs.rule AS r (entity, zone, residency, basis, register_version, valid_until_us)
-    SELECT d.entity, d.zone, d.residency, d.basis, d.register_version, d.valid_until_us
+    INSERT INTO acgs.rule AS r
+    SELECT d.*
     FROM (
         SELECT e.name AS entity, z.name AS zone FROM acgs.entity AS e, acgs.zone AS z
         WHERE e.residency = 'zone' AND NOT z.erased
@@ -81,9 +83,9 @@ BEGIN
     ORDER BY d.entity, d.zone
     ON CONFLICT (entity, zone) DO UPDATE SET
         residency = excluded.residency, basis = excluded.basis,
-        register_version = excluded.register_version, valid_until_us = excluded.valid_until_us
-    WHERE (r.residency, r.basis, r.register_version, r.valid_until_us)
-        IS DISTINCT FROM (excluded.residency, excluded.basis, excluded.register_version, excluded.valid_until_us);
+        register_version = excluded.register_version, valid_until_us = excluded.valid_until_us,
+        region = excluded.region, origin = excluded.origin, clock_offset_us = excluded.clock_offset_us
+    WHERE r IS DISTINCT FROM excluded;
     DELETE FROM acgs.rule AS r WHERE r.zone <> '*'
         AND NOT EXISTS (SELECT FROM acgs.zone AS z WHERE z.name = r.zone AND NOT z.erased);
 END

@@ -5,23 +5,24 @@
 CREATE OR REPLACE FUNCTION acgs.take_in(entry acgs.journal) RETURNS text
 LANGUAGE plpgsql AS $fn$
 DECLARE
-    me text;
-    now_us bigint := acgs.now_us();
+    now_us bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     rule acgs.rule;
-    holders text[];
 BEGIN
-    SELECT region INTO me FROM acgs.self;
-    IF NOT EXISTS (SELECT FROM acgs.entity AS e WHERE e.name = entry.entity) THEN
-        PERFORM acgs.set_aside(entry, 'unknown-entity', NULL);
-        RETURN 'unknown-entity';
+    SELECT * INTO rule FROM acgs.rule AS r WHERE r.entity = entry.entity AND r.zone = entry.zone;
+    now_us := now_us + coalesce(rule.clock_offset_us, 0);
+    IF rule.region IS NULL OR rule.valid_until_us <= now_us THEN
+        IF NOT EXISTS (SELECT FROM acgs.entity AS e WHERE e.name = entry.entity) THEN
+            PERFORM acgs.set_aside(entry, 'unknown-entity', NULL);
+            RETURN 'unknown-entity';
+        END IF;
+        now_us := acgs.now_us();
+        rule := acgs.decide(entry.entity, entry.zone, now_us);
     END IF;
     IF entry.kind = 'put' AND entry.hlc_max > now_us + 500000 THEN
         PERFORM acgs.set_aside(entry, 'clock-ahead', entry.hlc_max - 500000);
         RETURN 'clock-ahead';
     END IF;
-    rule := acgs.rule_of(entry.entity, entry.zone, now_us);
-    holders := rule.residency;
-    IF entry.kind = 'put' AND NOT (me = ANY (holders) AND me = ANY (entry.residency)) THEN
+    IF entry.kind = 'put' AND NOT (rule.region = ANY (rule.residency) AND rule.region = ANY (entry.residency)) THEN
         -- Dropped, not kept: this region may not hold it. The sender's register or ours is behind.
         INSERT INTO acgs.incident (kind, source, entity, zone, detail)
         VALUES ('put-refused', entry.source, entry.entity, entry.zone, jsonb_build_object(
@@ -29,7 +30,7 @@ BEGIN
             'records', json_array_length(entry.records)));
         RETURN 'put-refused';
     END IF;
-    PERFORM acgs.merge_batch(entry.entity, entry.records, holders);
+    PERFORM acgs.merge_batch(entry.entity, entry.records, rule.residency);
     IF entry.zone = '*' AND entry.entity IN ('zone', 'transfer') THEN
         PERFORM acgs.refresh_rules();
     END IF;

@@ -30,7 +30,8 @@ CREATE TABLE acgs.entity (
     scope            text NOT NULL
 );
 
--- Who may hold what now, worked out from the zones and transfers: a cache of acgs.decide().
+-- Who may hold what now, worked out from the zones and transfers: a cache of acgs.decide(), with who
+-- this region is beside it, so that a writer's trigger needs one look-up.
 CREATE TABLE acgs.rule (
     entity           text COLLATE "C" NOT NULL,
     zone             text COLLATE "C" NOT NULL,
@@ -38,6 +39,9 @@ CREATE TABLE acgs.rule (
     basis            jsonb NOT NULL,
     register_version bigint NOT NULL,
     valid_until_us   bigint,
+    region           text COLLATE "C",
+    origin           text COLLATE "C",
+    clock_offset_us  bigint,
     PRIMARY KEY (entity, zone)
 );
 
@@ -48,7 +52,7 @@ CREATE TABLE acgs.journal (
     at               timestamptz NOT NULL DEFAULT clock_timestamp(),
     source           text COLLATE "C" NOT NULL,
     entity           text COLLATE "C" NOT NULL,
-    kind             text NOT NULL CHECK (kind IN ('put', 'erase', 'expel', 'beat')),
+    kind             text NOT NULL,  -- put, erase, expel, beat; a CHECK would be read anew by every statement
     zone             text COLLATE "C" NOT NULL,
     targets          text[] NOT NULL,
     residency        text[] NOT NULL,
@@ -57,6 +61,8 @@ CREATE TABLE acgs.journal (
     hlc_max          bigint NOT NULL,
     records          json NOT NULL
 ) PARTITION BY RANGE (at);
+-- Already JSON text of a batch: compressing it costs more than the few bytes that it saves.
+ALTER TABLE acgs.journal ALTER COLUMN records SET STORAGE EXTERNAL;
 CREATE TABLE acgs.journal_default PARTITION OF acgs.journal DEFAULT;
 
 -- The losing side of every concurrent change: kept where its record is kept, erased with it.
