@@ -1,0 +1,18 @@
+"""What regions, zones and transfers there are: one file, read as it is, and the distances between regions."""
+
+from acgs2.topology.links import Link
+from acgs2.topology.load import builtin, load, parse
+from acgs2.topology.models import Failover, Objectives, Region, Topology, Transfer, Zone
+
+__all__ = [
+    "Failover",
+    "Link",
+    "Objectives",
+    "Region",
+    "Topology",
+    "Transfer",
+    "Zone",
+    "builtin",
+    "load",
+    "parse",
+]

@@ -1,0 +1,173 @@
+"""Reads topology.yaml; every error names the line, the path, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from acgs2.errors import TopologyError
+from acgs2.model import entities
+from acgs2.topology.models import Section, Topology
+
+__all__ = ["builtin", "lines_of", "load", "parse"]
+
+_BUILTIN = ("local", "global", "guide")
+
+
+def builtin(name: str) -> Path:
+    """Return the path of a topology that comes with the project: local, global or guide.
+
+    Raises:
+        TopologyError: there is none of that name (`topology-unknown`).
+    """
+    packaged = Path(str(resources.files("acgs2"))) / "topologies"
+    checkout = Path(__file__).resolve().parents[3] / "topologies"
+    for folder in (packaged, checkout):
+        path = folder / f"{name}.yaml"
+        if name in _BUILTIN and path.is_file():
+            return path
+    raise TopologyError(
+        "topology-unknown",
+        f"There is no topology called {name}.",
+        hint=f"Name a file, or one of {', '.join(_BUILTIN)}.",
+    )
+
+
+def load(path: str | Path) -> Topology:
+    """Read a topology file, or a built-in one by its name.
+
+    Raises:
+        TopologyError: it cannot be read, is not YAML, or is not a topology.
+    """
+    file = builtin(str(path)) if str(path) in _BUILTIN else Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TopologyError(
+            "topology-unreadable",
+            f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            hint="Give the path of a topology.yaml; `acgs2 topology show` prints the built-in one.",
+            file=str(file),
+        ) from error
+    return parse(text, str(file))
+
+
+def parse(text: str, source: str = "topology.yaml") -> Topology:
+    """Read a topology from text.
+
+    Raises:
+        TopologyError: the text is not YAML or not a topology; `context` has file, line and path.
+    """
+    try:
+        raw = yaml.safe_load(text)
+        lines = lines_of(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or str(error)
+        raise TopologyError(
+            "topology-invalid",
+            f"{source}:{line}: not YAML: {problem}.",
+            hint="Check indentation, brackets and quotes near that line.",
+            file=source,
+            line=line,
+        ) from error
+    try:
+        topology = Topology.model_validate(raw)
+    except ValidationError as error:
+        raise _explained(error, source, lines) from error
+    _check_names(topology, source, lines)
+    return topology
+
+
+def lines_of(text: str) -> Mapping[tuple[str | int, ...], int]:
+    """Return the line, from 1, of every path of a YAML document."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    return dict(_walk(root, ())) if root is not None else {}
+
+
+def _walk(node: yaml.Node, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    yield path, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            below = (*path, key.value)
+            yield from _walk(value, below)
+            yield below, key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _walk(value, (*path, number))
+
+
+def _line(path: tuple[str | int, ...], lines: Mapping[tuple[str | int, ...], int]) -> int:
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+def _explained(
+    error: ValidationError, source: str, lines: Mapping[tuple[str | int, ...], int]
+) -> TopologyError:
+    first = error.errors()[0]
+    path = tuple(part for part in first["loc"])
+    line, where = _line(path, lines), ".".join(map(str, path)) or "the document"
+    hint = f"{where}: see topologies/topology.schema.json for what may stand there."
+    if first["type"] == "extra_forbidden":
+        message = f"unknown key {path[-1]}"
+        near = difflib.get_close_matches(str(path[-1]), sorted(_known_keys()), n=1)
+        if near:
+            hint = f"Did you mean {near[0]}?"
+    else:
+        message = first["msg"][0].lower() + first["msg"][1:]
+    more = len(error.errors()) - 1
+    return TopologyError(
+        "topology-invalid",
+        f"{source}:{line}: {where}: {message}" + (f" (and {more} more)" if more else "") + ".",
+        hint=hint,
+        file=source,
+        line=line,
+        path=where,
+    )
+
+
+def _known_keys() -> set[str]:
+    return {f.alias or name for model in Section.__subclasses__() for name, f in model.model_fields.items()}
+
+
+def _check_names(topology: Topology, source: str, lines: Mapping[tuple[str | int, ...], int]) -> None:
+    def unknown(path: tuple[str | int, ...], kind: str, name: str, known: Mapping[str, Any]) -> TopologyError:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        line = _line(path, lines)
+        return TopologyError(
+            "topology-invalid",
+            f"{source}:{line}: {'.'.join(map(str, path))}: there is no {kind} {name}.",
+            hint=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
+            file=source,
+            line=line,
+            path=".".join(map(str, path)),
+        )
+
+    for name, zone in topology.zones.items():
+        for number, region in enumerate(zone.regions):
+            if region not in topology.regions:
+                raise unknown(("zones", name, "regions", number), "region", region, topology.regions)
+        for region in topology.pair_of(name):
+            if region not in zone.regions:
+                raise unknown(("zones", name, "pair"), "home region", region, dict.fromkeys(zone.regions))
+    for number, transfer in enumerate(topology.transfers):
+        if transfer.zone not in topology.zones:
+            raise unknown(("transfers", number, "zone"), "zone", transfer.zone, topology.zones)
+        if transfer.to not in topology.regions:
+            raise unknown(("transfers", number, "to"), "region", transfer.to, topology.regions)
+        for entity in transfer.entities:
+            if entity not in entities() and entity != "message":
+                raise unknown(("transfers", number, "entities"), "entity", entity, entities())
+    for number, link in enumerate(topology.links_settings):
+        for end in (link.a, link.b):
+            if end not in topology.regions:
+                raise unknown(("links", number), "region", end, topology.regions)

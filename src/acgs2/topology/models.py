@@ -1,0 +1,169 @@
+"""The models of topology.yaml. Frozen; unknown keys are errors; Terraform and Helm read the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date, datetime
+from ipaddress import IPv4Network
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from acgs2.topology.links import Link, links_between
+
+__all__ = ["Failover", "Objectives", "Region", "Topology", "Transfer", "Zone"]
+
+RegionName = Annotated[str, Field(pattern=r"^[a-z]{2}-[a-z]+-[0-9]$", max_length=32)]
+ZoneName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Instrument = Literal[
+    "adequacy",
+    "adequacy_dpf",
+    "scc",
+    "bcr",
+    "cac_assessment",
+    "standard_contract",
+    "explicit_consent",
+    "none_required",
+]
+
+
+class Section(BaseModel):
+    """What every model of the file has in common: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Constitution(Section):
+    """Which constitution the topology is governed by."""
+
+    id: str
+    path: str = "constitution.yaml"
+
+
+class Nodes(Section):
+    """How many nodes a region's cluster has."""
+
+    min: int = Field(ge=0)
+    desired: int = Field(ge=0)
+    max: int = Field(ge=0)
+
+
+class Region(Section):
+    """A place with a full stack, or a witness: database and controller only, no personal data."""
+
+    country: str = Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")
+    role: Literal["primary", "secondary", "witness"] = "primary"
+    cloud: Literal["aws", "aws-cn"] = "aws"
+    location: tuple[float, float] | None = Field(default=None, description="latitude, longitude in degrees")
+    vpc_cidr: str | None = None
+    nodes: Nodes | None = None
+    voter: bool = Field(default=True, description="whether its database has a vote in agreements")
+
+    @field_validator("vpc_cidr")
+    @classmethod
+    def _cidr(cls, value: str | None) -> str | None:
+        return str(IPv4Network(value)) if value is not None else None
+
+
+class Zone(Section):
+    """A body of data under one regulation, with its home regions."""
+
+    regulation: str
+    regions: tuple[RegionName, ...] = Field(min_length=1)
+    pair: tuple[RegionName, RegionName] | Literal["none"] | None = None
+    restriction: Literal["none", "local_only"] | None = Field(
+        default=None, description="what the operator claims the law asks for; the linter compares"
+    )
+
+
+class Transfer(Section):
+    """A permission for records of a zone to be held in a region that is not its home."""
+
+    zone: ZoneName
+    to: RegionName
+    instrument: Instrument
+    entities: tuple[str, ...] = Field(min_length=1)
+    begins: date | datetime | None = None
+    expires: date | datetime | None = None
+    importer_certified: bool = False
+    persons_per_year: int | None = Field(default=None, ge=0, description="for instruments with thresholds")
+
+
+class Objectives(Section):
+    """The five numbers that drills are judged by."""
+
+    p99_ms: float = 100
+    lag_s: float = 1
+    failover_s: float = 300
+    residency: float = 1.0
+    availability: float = 0.9999
+
+
+class Failover(Section):
+    """When a region counts as down or up, and how traffic comes back."""
+
+    interval_s: float = 1
+    failures: int = 3
+    successes: int = 5
+    scale_to: int = 10
+    weights: tuple[int, ...] = (10, 25, 50, 75, 100)
+    dwell_s: float = 300
+
+
+class LinkSettings(Section):
+    """What a link is said to be like, where measurement or estimate are not wanted."""
+
+    a: RegionName
+    b: RegionName
+    rtt_ms: float | None = Field(default=None, ge=0)
+    jitter_ms: float | None = Field(default=None, ge=0)
+    bandwidth_mbps: float | None = Field(default=None, gt=0)
+    loss: float = Field(default=0, ge=0, lt=1)
+
+
+class Local(Section):
+    """How the topology is run on one machine."""
+
+    base_port: int | None = Field(default=None, ge=1024, le=60000)
+
+
+class Topology(Section):
+    """A whole topology."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    domain: str
+    constitution: Constitution
+    regions: dict[RegionName, Region] = Field(min_length=1)
+    zones: dict[ZoneName, Zone] = Field(min_length=1)
+    transfers: tuple[Transfer, ...] = ()
+    objectives: Objectives = Objectives()
+    failover: Failover = Failover()
+    links_settings: tuple[LinkSettings, ...] = Field(default=(), alias="links")
+    local: Local = Local()
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the topology's canonical JSON, in hex."""
+        body = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(body.encode()).hexdigest()
+
+    def pair_of(self, zone: str) -> tuple[str, ...]:
+        """Return the regions that acknowledge writes of a zone together; empty if it has no second one."""
+        declared = self.zones[zone].pair
+        if declared == "none":
+            return ()
+        if declared is not None:
+            return declared
+        homes = self.zones[zone].regions
+        return homes[:2] if len(homes) > 1 else ()
+
+    def links(self) -> tuple[Link, ...]:
+        """Return a link for every two regions of one cloud partition, with its round trip time."""
+        places = {name: (r.cloud, r.location) for name, r in self.regions.items()}
+        settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
+        return links_between(places, settings)
+
+    def endpoint(self, region: str) -> str:
+        """Return the public base URL of a region."""
+        return f"https://api.{region}.{self.domain}"
