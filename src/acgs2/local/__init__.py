@@ -1,0 +1,1 @@
+"""Many regions on one machine: state directory, PostgreSQL, links with latency, supervisor."""

@@ -1,0 +1,219 @@
+"""Brings a cluster up: template, databases, links, subscriptions, servers; each step may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg
+
+from acgs2 import store
+from acgs2.api.tokens import create_keys
+from acgs2.errors import RuntimeFault
+from acgs2.local.child import Child
+from acgs2.local.links.config import LinksConfig, LinkSpec, RouteSpec
+from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data
+from acgs2.local.state import SERVICES, State
+
+__all__ = ["Bringup"]
+
+_READY_S = 60.0
+
+
+class Bringup:
+    """The processes of a cluster and the order in which they come up."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._owner = find_owner()
+        self._binaries = find_binaries(state.path, self._owner)
+        self.children: list[Child] = []
+        self.failure: dict[str, Any] | None = None
+        self.step = "starting"
+        self.ready_at_s: float | None = None
+        self.on_start: Callable[[Child], None] = lambda _: None
+        self._began_s = time.monotonic()
+
+    def status(self) -> dict[str, Any]:
+        """Return every region with the phase of each component."""
+        regions: dict[str, list[dict[str, object]]] = {}
+        for child in self.children:
+            regions.setdefault(child.region, []).append(child.status())
+        return {"step": self.step, "failure": self.failure, "ready_s": self.ready_at_s, "regions": regions}
+
+    async def run(self) -> None:
+        """Bring everything up; safe to repeat over what an earlier run left."""
+        regions = list(self._state.topology.regions)
+        self.step = "template"
+        await asyncio.to_thread(self._template)
+        self.step = "databases"
+        await asyncio.gather(*(asyncio.to_thread(self._data, region) for region in regions))
+        self.children = [self._postgres(r) for r in regions]
+        links = self._links()
+        servers = [self._server(r) for r in regions]
+        self.children += [links, *servers]
+        await asyncio.gather(self._up(links), *(self._database(r) for r in regions))
+        self.step = "subscriptions"
+        pairs = [p for link in self._state.topology.links() for p in ((link.a, link.b), (link.b, link.a))]
+        gate = asyncio.Semaphore(24)
+        await asyncio.gather(*(self._subscribe(region, peer, gate) for region, peer in pairs))
+        self.step = "servers"
+        await asyncio.to_thread(self._keys)
+        await asyncio.gather(*(self._up(server) for server in servers))
+        self.step = "ready"
+        self.ready_at_s = round(time.monotonic() - self._began_s, 2)
+
+    def _template(self) -> None:
+        template = self._state.path / "template"
+        if template.exists():
+            return
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        init_template(
+            self._binaries, self._owner, template, self._state.secrets["postgres"], port, self._prepare
+        )
+
+    def _prepare(self, dsn: str) -> None:
+        with _connected(f"{dsn} dbname=postgres") as conn:
+            conn.execute(b"CREATE DATABASE acgs2")
+        with _connected(f"{dsn} dbname=acgs2") as conn:
+            store.migrate(conn)
+
+    def _data(self, region: str) -> None:
+        topology = self._state.topology
+        make_data(
+            self._state.path / "template", self._state.data_path(region), self._owner,
+            self._state.ports[f"postgres/{region}"], len(topology.regions),
+        )
+        incarnation = self._state.region_path(region) / "incarnation"
+        if not incarnation.exists():
+            incarnation.write_text(secrets.token_hex(4), encoding="ascii")
+
+    def _postgres(self, region: str) -> Child:
+        return Child(
+            region, "postgres",
+            [self._binaries.command("postgres"), "-D", str(self._state.data_path(region))],
+            self._state.logs / f"{region}.postgres.log", self._owner,
+            stop_signal=signal.SIGINT, parent_died_signal=signal.SIGQUIT,
+        )
+
+    def _python(self, region: str, component: str, module: str, config: bytes) -> Child:
+        path = self._state.path / "secrets" / f"{component}.{region}.json"
+        path.touch(mode=0o600)
+        path.write_bytes(config)
+        return Child(region, component, [sys.executable, "-m", module, str(path)],
+                     self._state.logs / f"{region}.{component}.log", type(self._owner)())
+
+    def _links(self) -> Child:
+        state = self._state
+        links = state.topology.links()
+        routes = [
+            RouteSpec(
+                source=a, target=b, service=service,
+                listen_port=state.ports[f"route/{a}/{b}/{service}"], target_port=state.ports[f"{service}/{b}"],
+            )
+            for link in links for a, b in ((link.a, link.b), (link.b, link.a)) for service in SERVICES
+        ]
+        specs = [LinkSpec(a=n.a, b=n.b, rtt_ms=n.rtt_ms, jitter_ms=n.jitter_ms,
+                          bandwidth_mbps=n.bandwidth_mbps, loss=n.loss) for n in links]
+        config = LinksConfig(control_port=state.ports["links"], token=state.secrets["links"],
+                             routes=routes, links=specs)
+        return self._python("links", "links", "acgs2.local.links", msgspec.json.encode(config))
+
+    def _server(self, region: str) -> Child:
+        state = self._state
+        peers = {
+            b: f"http://127.0.0.1:{state.ports[f'route/{region}/{b}/api']}"
+            for link in state.topology.links() for a, b in ((link.a, link.b), (link.b, link.a)) if a == region
+        }
+        config = {
+            "region": region,
+            "topology": str(state.topology_path),
+            "listen_port": state.ports[f"api/{region}"],
+            "database": state.dsn(region, "acgs_app"),
+            "owner_database": state.dsn(region, "acgs_owner"),
+            "peers": peers,
+            "jwks_path": str(state.path / "secrets" / "jwks.json"),
+        }
+        return self._python(region, "server", "acgs2.api", json.dumps(config).encode())
+
+    def _keys(self) -> None:
+        create_keys(self._state.path / "secrets")
+
+    async def _up(self, child: Child) -> None:
+        await child.start()
+        self.on_start(child)
+        await self.ready(child)
+
+    async def _database(self, region: str) -> None:
+        child = next(c for c in self.children if c.region == region and c.component == "postgres")
+        await self._up(child)
+        await asyncio.to_thread(self._found, region)
+
+    def _found(self, region: str) -> None:
+        state = self._state
+        incarnation = (state.region_path(region) / "incarnation").read_text(encoding="ascii")
+        passwords = {role: state.secrets[role] for role in ("acgs_owner", "acgs_app", "acgs_link")}
+        with _connected(state.dsn(region, "postgres")) as conn:
+            store.migrate(conn)
+            store.found(conn, state.topology, region, incarnation, passwords)
+
+    async def _subscribe(self, region: str, peer: str, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            await asyncio.to_thread(self._connect, region, peer)
+
+    def _connect(self, region: str, peer: str) -> None:
+        with _connected(self._state.dsn(region, "postgres")) as conn:
+            store.connect(conn, region, peer, self._state.link_dsn(region, peer, "acgs_link"))
+
+    async def ready(self, child: Child) -> None:
+        """Wait until a child does its work.
+
+        Raises:
+            RuntimeFault: it ended, or is not ready in a minute (`not-ready`).
+        """
+        deadline_s = time.monotonic() + _READY_S
+        while not await asyncio.to_thread(self._is_ready, child):
+            if child.pid is None or time.monotonic() > deadline_s:
+                log = self._state.logs / f"{child.region}.{child.component}.log"
+                raise RuntimeFault(
+                    "not-ready", f"{child.component} of {child.region} does not come up: {_tail(log)}",
+                    hint=f"See `acgs2 logs {child.region}`.", region=child.region,
+                )
+            await asyncio.sleep(0.03)
+        child.phase = "ready"
+
+    def _is_ready(self, child: Child) -> bool:
+        try:
+            if child.component == "postgres":
+                with _connected(self._state.dsn(child.region, "postgres")):
+                    return True
+            if child.component == "links":
+                with socket.create_connection(("127.0.0.1", self._state.ports["links"]), timeout=1):
+                    return True
+            return httpx.get(f"{self._state.url(child.region)}/health/live", timeout=2).status_code == 200
+        except (OSError, psycopg.OperationalError, httpx.HTTPError):
+            return False
+
+
+def _connected(dsn: str) -> psycopg.Connection:
+    return psycopg.connect(dsn, autocommit=True, connect_timeout=5)
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return "it left no log."
+    return lines[-1] if lines else "it said nothing."

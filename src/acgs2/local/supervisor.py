@@ -1,0 +1,134 @@
+"""`python -m acgs2.local.supervisor STATE`: owns every process of a local cluster, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from acgs2.errors import AcgsError, InputError
+from acgs2.local.bringup import Bringup
+from acgs2.local.child import Child
+from acgs2.local.state import State, open_state
+
+_LOG = logging.getLogger("acgs2.supervisor")
+_BACKOFF_S = (0.2, 0.5, 1, 2, 5)
+
+
+class Supervisor:
+    """The children of one cluster, and what may be asked of them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._bringup = Bringup(state)
+        self._stop = asyncio.Event()
+        self._watchers: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Bring everything up, answer requests, and stop everything at the end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self._state.ports["supervisor"])
+        self._bringup.on_start = self._watch
+        bringing = asyncio.create_task(self._bringup.run())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({bringing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if bringing.done() and bringing.exception() is not None:
+            self._fail(bringing.exception())
+        await stopping
+        bringing.cancel()
+        for task in self._watchers:
+            task.cancel()
+        # Servers first, so that no request is cut off by its database; then databases, then the links.
+        for component in ("server", "postgres", "links"):
+            await asyncio.gather(*(c.stop() for c in self._bringup.children if c.component == component))
+        server.close()
+
+    def _fail(self, error: BaseException | None) -> None:
+        _LOG.error("bringing the cluster up failed", exc_info=error)
+        if isinstance(error, AcgsError):
+            self._bringup.failure = error.as_dict()
+        else:
+            self._bringup.failure = {"error": "internal", "message": repr(error),
+                                     "hint": f"See {self._state.logs / 'supervisor.log'}."}
+
+    def _watch(self, child: Child) -> None:
+        self._watchers.append(asyncio.create_task(self._keep(child)))
+
+    async def _keep(self, child: Child) -> None:
+        """Start a child again when it ends without having been asked to."""
+        while True:
+            code = await child.wait()
+            if not child.wanted:
+                return
+            child.phase = "crashed"
+            _LOG.warning("%s %s ended with status %s", child.region, child.component, code)
+            await asyncio.sleep(_BACKOFF_S[min(child.restarts, len(_BACKOFF_S) - 1)])
+            if not child.wanted:
+                return
+            child.restarts += 1
+            await child.start()
+            await self._bringup.ready(child)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                try:
+                    request = json.loads(line)
+                    if not isinstance(request, dict) or request.get("token") != self._state.secrets["supervisor"]:
+                        raise InputError("forbidden", "The token is missing or wrong.")
+                    answer = await self._answer(request)
+                except AcgsError as error:
+                    answer = error.as_dict()
+                except (ValueError, TypeError) as error:
+                    answer = {"error": "bad-request", "message": f"Not a request: {error}"}
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # The caller went away, or sent a line without end.
+        finally:
+            writer.close()
+
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        action = request.get("action")
+        if action == "stop":
+            self._stop.set()
+        elif action in ("kill", "freeze", "thaw", "start"):
+            await self._signal(str(action), str(request.get("region")), str(request.get("component", "all")))
+        elif action != "status":
+            raise InputError("unknown-action", f"There is no action {action!r}.")
+        return self._bringup.status()
+
+    async def _signal(self, action: str, region: str, component: str) -> None:
+        chosen = [c for c in self._bringup.children
+                  if c.region == region and component in ("all", c.component)]
+        if not chosen:
+            raise InputError("unknown-region", f"There is no region {region} with a component {component}.",
+                             hint=f"Regions: {', '.join(self._state.topology.regions)}.")
+        if action == "kill":
+            await asyncio.gather(*(c.kill() for c in chosen))
+        for child in chosen:
+            if action == "freeze":
+                child.freeze()
+            elif action == "thaw":
+                child.thaw()
+            elif action == "start" and child.pid is None:
+                await child.start()
+                self._watch(child)
+                await self._bringup.ready(child)
+
+
+def main() -> int:
+    """Run the supervisor of the state directory named by the first argument."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    asyncio.run(Supervisor(open_state(Path(sys.argv[1]))).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
