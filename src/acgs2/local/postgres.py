@@ -6,10 +6,13 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+import psycopg
 
 from acgs2.errors import RuntimeFault
 
@@ -206,12 +209,27 @@ def init_template(
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd="/",
         **owner.popen(),  # type: ignore[arg-type]
     )
+    dsn = f"host=127.0.0.1 port={port} user=postgres password={password}"
     try:
-        prepare(f"host=127.0.0.1 port={port} user=postgres password={password}")
+        _await_server(process, dsn)
+        prepare(dsn)
     finally:
         process.terminate()
         process.wait(timeout=60)
     making.rename(template)
+
+
+def _await_server(process: subprocess.Popen[bytes], dsn: str, timeout_s: float = 30.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            psycopg.connect(f"{dsn} dbname=postgres", connect_timeout=2).close()
+            return
+        except psycopg.OperationalError as error:
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                raise RuntimeFault("postgres-failed", f"The template's server does not start: {error}.",
+                                   hint="Is the disk full, or shared memory short?") from error
+            time.sleep(0.03)
 
 
 def make_data(template: Path, data: Path, owner: Owner, port: int, regions: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as option
 from enum import StrEnum
 from functools import cache
 from importlib import resources
@@ -102,7 +103,7 @@ class Field:
     max: int | None = None
     format: str | None = None
     values: tuple[str, ...] = ()
-    default: Any = None
+    default: Any = option(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

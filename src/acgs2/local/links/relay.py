@@ -8,6 +8,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from acgs2.local.links.config import RouteSpec
 from acgs2.local.links.line import Line
@@ -29,6 +30,7 @@ class _Flow:
         self._last_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._blocked = False
+        self._paused = False
         self.source: asyncio.Transport | None = None
         self.sink: asyncio.Transport | None = None
 
@@ -39,7 +41,8 @@ class _Flow:
         self._last_s = max(self._last_s, self._line.due_s(now_s, len(data) if data else 0))
         self._queue.append((self._last_s, data))
         self._held += len(data) if data else 0
-        if self._held > WINDOW_BYTES and self.source is not None and not self.source.is_closing():
+        if self._held > WINDOW_BYTES and not self._paused and self.source is not None:
+            self._paused = True
             self.source.pause_reading()
         self.pump()
 
@@ -64,8 +67,10 @@ class _Flow:
                 continue
             self._held -= len(data)
             self.sink.write(data)
-        if self._held <= WINDOW_BYTES // 2 and self.source is not None and not self.source.is_closing():
-            self.source.resume_reading()
+        if self._paused and self._held <= WINDOW_BYTES // 2 and self.source is not None:
+            self._paused = False
+            if not self.source.is_closing():
+                self.source.resume_reading()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -88,7 +93,7 @@ class _End(asyncio.Protocol):
         self._lost = lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same shape
         sock: socket.socket = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._out.source = transport

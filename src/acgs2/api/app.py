@@ -1,0 +1,60 @@
+"""The Litestar application of one region."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from litestar import Litestar, Router
+from litestar.config.response_cache import ResponseCacheConfig
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+import acgs2
+from acgs2.api.operations import HANDLERS as OPERATIONS
+from acgs2.api.problems import HANDLERS as PROBLEMS
+from acgs2.api.region import RegionServer
+from acgs2.api.routes import router_of
+from acgs2.api.tasks import run_tasks
+from acgs2.model import entities
+
+__all__ = ["create_app"]
+
+#: A record is at most 256 KiB; the rest is what surrounds it.
+_BODY_BYTES = 300 * 1024
+
+
+def create_app(server: RegionServer) -> Litestar:
+    """Return the application of a region; its lifespan opens pool and watcher and does the duties."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await server.pool.open(wait=False)
+        await server.watcher.start()
+        duties = asyncio.create_task(run_tasks(server))
+        try:
+            yield
+        finally:
+            duties.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await duties
+            await server.watcher.stop()
+            await server.pool.close(timeout=2)
+
+    application = Litestar(
+        route_handlers=[*OPERATIONS, Router("/api/v1", route_handlers=[router_of(e) for e in entities().values()])],
+        exception_handlers=PROBLEMS,
+        lifespan=[lifespan],
+        request_max_body_size=_BODY_BYTES,
+        response_cache_config=ResponseCacheConfig(),
+        openapi_config=OpenAPIConfig(
+            title="ACGS-2", version=acgs2.__version__, path="/", use_handler_docstrings=True,
+            components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"bearer": []}],
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        ),
+    )
+    application.state.server = server
+    return application

@@ -1,0 +1,113 @@
+"""What operators look at: health, lag, conflicts, incidents, where data is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.params import Parameter
+from psycopg import sql
+from psycopg.rows import dict_row
+
+import acgs2
+from acgs2.api.door import authenticate, principal_of
+from acgs2.api.region import RegionServer
+from acgs2.errors import ForbiddenError
+from acgs2.model import entities
+from acgs2.model.entity import Residency
+from acgs2.store.templates import fragments
+
+__all__ = ["HANDLERS"]
+
+Http = Request[Any, Any, Any]
+Limit = Annotated[int, Parameter(query="limit", ge=1, le=1000, default=100)]
+Window = Annotated[int, Parameter(query="window_s", ge=1, le=300, default=60)]
+
+
+async def _rows(request: Http, name: str, **parameters: Any) -> list[dict[str, Any]]:
+    if principal_of(request).tenant is not None:
+        raise ForbiddenError("operators-only", "Only operators and services see this.",
+                             hint="Use a token without a tenant.")
+    server: RegionServer = request.app.state.server
+    async with server.pool.connection() as conn:
+        cursor = conn.cursor(row_factory=dict_row)
+        await cursor.execute(fragments("api.sql")[name].encode(), parameters)
+        return await cursor.fetchall()
+
+
+@get("/health/live", summary="The process runs", include_in_schema=False)
+async def live() -> dict[str, str]:
+    """Answer as soon as the process runs."""
+    return {"status": "live"}
+
+
+@get("/health/ready", summary="The region may serve", include_in_schema=False)
+async def ready(request: Http) -> Response[dict[str, Any]]:
+    """Answer 200 when the database takes writes and the rules are known."""
+    health = await _health(request.app.state.server)
+    return Response({"status": health["status"]}, status_code=200 if health["status"] == "ready" else 503)
+
+
+@get("/health", summary="All there is to know", include_in_schema=False)
+async def health(request: Http) -> Response[dict[str, Any]]:
+    """Answer with everything, 503 when the region may not serve."""
+    body = await _health(request.app.state.server)
+    return Response(body, status_code=200 if body["status"] == "ready" else 503)
+
+
+async def _health(server: RegionServer) -> dict[str, Any]:
+    body: dict[str, Any] = {"status": "not-ready", "region": server.region, "version": acgs2.__version__}
+    try:
+        async with server.pool.connection(timeout=1.0) as conn:
+            row = await (await conn.execute(fragments("api.sql")["health"].encode())).fetchone()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the region is not ready, and says why
+        return body | {"reason": f"database: {type(error).__name__}"}
+    if row is None:
+        return body
+    incidents, quarantined, origin, read_only = row
+    zones = {zone: list(pair) for zone, pair in sorted(server.rules.pairs.items())}
+    peers = {peer: server.watcher.connected(peer) for peer in sorted(server.config.peers)}
+    body |= {"origin": origin, "incidents_open": incidents, "quarantined": quarantined, "zones": zones,
+             "peers_connected": peers}
+    if origin is not None and not read_only and zones:
+        body["status"] = "ready"
+    return body
+
+
+@get("/api/v1/lag", guards=[authenticate], tags=["operations"], summary="Lag of what arrives here, by source")
+async def lag(request: Http, window_s: Window = 60) -> list[dict[str, Any]]:
+    """Return count, p50 and p99 in milliseconds per source region."""
+    rows = await _rows(request, "lag", window_s=window_s)
+    return [{"source": r["source"], "samples": r["count"], "p50_ms": round(float(list(r.values())[2]), 3),
+             "p99_ms": round(float(list(r.values())[3]), 3)} for r in rows]
+
+
+@get("/api/v1/conflicts", guards=[authenticate], tags=["operations"], summary="Losing sides of concurrent changes")
+async def conflicts(request: Http, limit: Limit = 100) -> list[dict[str, Any]]:
+    """Return the newest conflicts."""
+    return await _rows(request, "conflicts", limit=limit)
+
+
+@get("/api/v1/incidents", guards=[authenticate], tags=["operations"], summary="Open incidents")
+async def incidents(request: Http, limit: Limit = 100) -> list[dict[str, Any]]:
+    """Return the newest open incidents."""
+    return await _rows(request, "incidents", limit=limit)
+
+
+@get("/api/v1/holdings", guards=[authenticate], tags=["operations"], summary="How much of which zone is held here")
+async def holdings(request: Http) -> dict[str, dict[str, int]]:
+    """Return the number of records per zone and entity."""
+    if principal_of(request).tenant is not None:
+        raise ForbiddenError("operators-only", "Only operators and services see this.", hint="")
+    server: RegionServer = request.app.state.server
+    found: dict[str, dict[str, int]] = {}
+    async with server.pool.connection() as conn:
+        for entity in entities().values():
+            if entity.residency is Residency.ZONE:
+                query = sql.SQL(fragments("api.sql")["holdings"]).format(table=sql.Identifier("acgs", entity.name))
+                for zone, count in await (await conn.execute(query)).fetchall():
+                    found.setdefault(zone, {})[entity.name] = count
+    return found
+
+
+HANDLERS = [live, ready, health, lag, conflicts, incidents, holdings]

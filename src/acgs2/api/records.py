@@ -1,0 +1,284 @@
+"""Reading and writing records: SQL from the declarations, durability, idempotency."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+from msgspec import UNSET
+from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from acgs2.api.region import RegionServer
+from acgs2.api.schemas import Increment, SetChange
+from acgs2.api.tokens import Principal
+from acgs2.errors import ConflictError, ForbiddenError, InputError, NotFoundError, OutcomeUnknown
+from acgs2.model.entity import Entity, FieldType, Scope
+from acgs2.model.ids import request_key, uuid7
+from acgs2.store.templates import fragments
+
+__all__ = ["Records", "Request"]
+
+_JSON = (FieldType.JSON, FieldType.MAP)
+_RETRIED = ("40P01", "40001")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks for a change, where it belongs, and how to know it again."""
+
+    principal: Principal
+    zone: str
+    body: bytes
+    idempotency_key: str | None = None
+    if_match: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """Return what tells two requests with one idempotency key apart."""
+        return hashlib.sha256(self.zone.encode() + b"\n" + self.body).digest()
+
+
+class Records:
+    """The records of one entity in this region."""
+
+    def __init__(self, server: RegionServer, entity: Entity) -> None:
+        self._server = server
+        self._entity = entity
+        self._table = sql.Identifier("acgs", entity.name)
+        owner = ("tenant_id",) if entity.scope is Scope.TENANT else ()
+        self._columns = ("key", "zone", *owner, *(f.name for f in entity.fields), "residency", "hlc", "origin", "vv", "erased")
+        self._shown = sql.SQL(", ").join(map(sql.Identifier, self._columns))
+
+    async def create(self, request: Request, body: msgspec.Struct) -> tuple[dict[str, Any], int]:
+        """Store a new record; returns it with the HTTP status, 200 for a repeat."""
+        values = self._values(body)
+        if self._entity.scope is Scope.TENANT:
+            await self._owned(request, values["tenant_id"])
+        if request.idempotency_key is None:
+            key = uuid7(time.time_ns() // 1_000_000, os.urandom(10))
+        else:
+            key = request_key(request.principal.subject, self._entity.name, request.idempotency_key)
+        names = ["key", "zone", *values]
+        statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (key) DO NOTHING RETURNING {}").format(
+            self._table, sql.SQL(", ").join(map(sql.Identifier, names)),
+            sql.SQL(", ").join([sql.Placeholder()] * len(names)), self._shown,
+        )
+
+        async def act(conn: psycopg.AsyncConnection[Any]) -> dict[str, Any] | None:
+            cursor = conn.cursor(row_factory=dict_row)
+            await cursor.execute(statement, [key, request.zone, *values.values()])
+            return await cursor.fetchone()
+
+        return await self._change(request, key, 201, act)
+
+    async def patch(self, request: Request, key: UUID, body: msgspec.Struct) -> tuple[dict[str, Any], int]:
+        """Change a record; returns it as it is now."""
+        assignments: list[sql.Composable] = []
+        parameters: list[Any] = []
+        for name, value in msgspec.structs.asdict(body).items():
+            if value is not UNSET:
+                clause, given = self._assignment(name, value)
+                assignments.append(clause)
+                parameters += given
+        if not assignments:
+            raise InputError("nothing-to-change", "The body changes nothing.", hint="Name a field.")
+        if self._entity.version_field:
+            assignments.append(sql.SQL("{0} = {0} + 1").format(sql.Identifier(self._entity.version_field)))
+        return await self._update(request, key, sql.SQL(", ").join(assignments), parameters)
+
+    async def erase(self, request: Request, key: UUID) -> None:
+        """Erase a record for everybody; its id is never used again."""
+        await self._update(request, key, sql.SQL("erased = true"), [], missing_is_done=True)
+
+    async def get(self, principal: Principal, key: UUID) -> dict[str, Any]:
+        """Return a record; raises NotFoundError, or ConflictError `erased`."""
+        async with self._server.pool.connection() as conn:
+            return await self._get(conn, principal, key)
+
+    async def list(
+        self, principal: Principal, limit: int, after: UUID | None, tenant: UUID | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return records in the order of their ids, and where to go on."""
+        if principal.tenant is not None:
+            tenant = UUID(principal.tenant)
+        conditions = [sql.SQL("NOT erased")]
+        parameters: list[Any] = []
+        if tenant is not None:
+            column = "tenant_id" if self._entity.scope is Scope.TENANT else "key"
+            conditions.append(sql.SQL("{} = %s").format(sql.Identifier(column)))
+            parameters.append(tenant)
+        if after is not None:
+            conditions.append(sql.SQL("key > %s"))
+            parameters.append(after)
+        statement = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY key LIMIT %s").format(
+            self._shown, self._table, sql.SQL(" AND ").join(conditions))
+        async with self._server.pool.connection() as conn:
+            cursor = conn.cursor(row_factory=dict_row)
+            await cursor.execute(statement, [*parameters, limit + 1])
+            rows = await cursor.fetchall()
+        more = str(rows[limit - 1]["key"]) if len(rows) > limit else None
+        return [self.show(row) for row in rows[:limit]], more
+
+    def show(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row as the API shows it."""
+        hidden = ("key", "hlc", "origin", "vv", "erased")
+        shown = {name: row[name] for name in self._columns if name not in hidden}
+        return {"id": row["key"], **shown, "updated_at": datetime.fromtimestamp(row["hlc"] / 1e6, UTC),
+                "updated_in": row["origin"].partition("#")[0], "_etag": self._etag(row)}
+
+    def _etag(self, row: Mapping[str, Any]) -> str:
+        if self._entity.version_field:
+            return f'"{row[self._entity.version_field]}"'
+        vector = ",".join(f"{o}={n}" for o, n in sorted(row["vv"].items()))
+        return f'"{hashlib.sha256(vector.encode()).hexdigest()[:16]}"'
+
+    def _values(self, body: msgspec.Struct) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        given = msgspec.structs.asdict(body)
+        if "tenant_id" in given:
+            values["tenant_id"] = given["tenant_id"]
+        for field in self._entity.fields:
+            value = given.get(field.name, UNSET)
+            if value is UNSET and field.default is not None:
+                value = field.default
+            if value is not UNSET:
+                values[field.name] = Jsonb(value) if field.type in _JSON else value
+        return values
+
+    def _assignment(self, name: str, value: Any) -> tuple[sql.Composable, list[Any]]:
+        column = sql.Identifier(name)
+        if isinstance(value, SetChange):
+            change = sql.SQL("{0} = ARRAY(SELECT unnest(coalesce({0}, '{{}}') || %s::text[]) EXCEPT SELECT unnest(%s::text[]))")
+            return change.format(column), [value.add, value.remove]
+        if isinstance(value, Increment):
+            return sql.SQL("{0} = coalesce({0}, 0) + %s").format(column), [value.increment]
+        json = self._entity.field(name).type in _JSON and value is not None
+        return sql.SQL("{} = %s").format(column), [Jsonb(value) if json else value]
+
+    async def _owned(self, request: Request, tenant: UUID) -> None:
+        """Check that the tenant is here, is the principal's, and is of the zone that the header names."""
+        if request.principal.tenant not in (None, str(tenant)):
+            raise NotFoundError("tenant-unknown", "There is no such tenant.", hint="Use your own tenant's id.")
+        async with self._server.pool.connection() as conn:
+            cursor = await conn.execute(fragments("api.sql")["tenant_zone"].encode(), {"key": tenant})
+            row = await cursor.fetchone()
+        if row is None:
+            raise NotFoundError("tenant-unknown", "There is no such tenant.", hint="Create it first, in its zone.")
+        _same_zone(row[0], request.zone)
+
+    async def _get(self, conn: psycopg.AsyncConnection[Any], principal: Principal, key: UUID) -> dict[str, Any]:
+        cursor = conn.cursor(row_factory=dict_row)
+        await cursor.execute(sql.SQL("SELECT {} FROM {} WHERE key = %s").format(self._shown, self._table), [key])
+        row = await cursor.fetchone()
+        owner = row and row["tenant_id" if self._entity.scope is Scope.TENANT else "key"]
+        if row is None or (principal.tenant is not None and str(owner) != principal.tenant):
+            raise NotFoundError("record-unknown", f"There is no such {self._entity.name} here.",
+                                hint="Ask in a region that holds its zone.")
+        if row["erased"]:
+            raise ConflictError("erased", "The record was erased; its id is not used again.")
+        return self.show(row)
+
+    async def _update(
+        self, request: Request, key: UUID, assignments: sql.Composable, parameters: list[Any],
+        *, missing_is_done: bool = False,
+    ) -> tuple[dict[str, Any], int]:
+        if self._entity.version_field and request.if_match is None:
+            raise InputError("if-match-missing", f"A {self._entity.name} is changed only with If-Match.",
+                             hint="Send the ETag of the version that you saw.")
+        statement = sql.SQL("UPDATE {} SET {} WHERE key = %s AND NOT erased RETURNING {}").format(
+            self._table, assignments, self._shown)
+        lock = sql.SQL("SELECT {} FROM {} WHERE key = %s FOR UPDATE").format(self._shown, self._table)
+
+        async def act(conn: psycopg.AsyncConnection[Any]) -> dict[str, Any] | None:
+            cursor = conn.cursor(row_factory=dict_row)
+            await cursor.execute(lock, [key])
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            owner = row["tenant_id" if self._entity.scope is Scope.TENANT else "key"]
+            if request.principal.tenant not in (None, str(owner)):
+                return None
+            _same_zone(row["zone"], request.zone)
+            if row["erased"]:
+                if missing_is_done:
+                    return row
+                raise ConflictError("erased", "The record was erased; its id is not used again.")
+            if request.if_match not in (None, "*", self._etag(row)):
+                raise ConflictError("version-mismatch", "The record has changed since you saw it.",
+                                    hint="Read it again and decide anew.", etag=self._etag(row))
+            await cursor.execute(statement, [*parameters, key])
+            return await cursor.fetchone()
+
+        return await self._change(request, key, 200, act)
+
+    async def _change(self, request: Request, key: UUID, status: int, act: Any) -> tuple[dict[str, Any], int]:
+        """Carry a change out in one transaction and answer when it is durable."""
+        peers = self._server.require_pair(request.zone)
+        for attempt in range(5):
+            try:
+                async with self._server.pool.connection() as conn:
+                    row, status = await self._transaction(conn, request, key, status, act)
+                    flushed = await (await conn.execute(fragments("api.sql")["flushed"].encode())).fetchone()
+                break
+            except psycopg.errors.OperationalError as error:
+                # A deadlock's victim was rolled back whole: the links go first, we try again.
+                if error.sqlstate not in _RETRIED or attempt == 4:
+                    raise
+        else:  # pragma: no cover - the loop returns or raises
+            raise AssertionError
+        await self._server.watcher.wait(flushed[0] if flushed else "0/0", peers, self._server.config.pair_timeout_s)
+        return row, status
+
+    async def _transaction(
+        self, conn: psycopg.AsyncConnection[Any], request: Request, key: UUID, status: int, act: Any
+    ) -> tuple[dict[str, Any], int]:
+        committing = False
+        try:
+            async with conn.transaction():
+                repeat = await self._remember(conn, request, key, status)
+                row = None if repeat else await act(conn)
+                if row is None:
+                    shown = await self._get(conn, request.principal, key)
+                    status = repeat or 200
+                else:
+                    shown = self.show(row)
+                committing = True
+        except psycopg.OperationalError as error:
+            if committing and error.sqlstate not in _RETRIED:
+                raise OutcomeUnknown("outcome-unknown", "The connection broke while the change was committed.",
+                                     hint="Repeat the request with the same Idempotency-Key.") from error
+            raise
+        return shown, status
+
+    async def _remember(
+        self, conn: psycopg.AsyncConnection[Any], request: Request, key: UUID, status: int
+    ) -> int | None:
+        """Note the request; return the first answer's status if it was carried out before."""
+        if request.idempotency_key is None:
+            return None
+        queries = fragments("api.sql")
+        names = {"principal": request.principal.subject, "idempotency_key": request.idempotency_key,
+                 "digest": request.digest, "entity": self._entity.name, "key": key, "status": status}
+        if await (await conn.execute(queries["remember"].encode(), names)).fetchone():
+            return None
+        row = await (await conn.execute(queries["recall"].encode(), names)).fetchone()
+        if row is None or (row[0], row[1], row[2]) != (request.digest, self._entity.name, key):
+            raise ConflictError("idempotency-key-reused", "Another request was made with this Idempotency-Key.",
+                                hint="Use a new key for a new request.")
+        return int(row[3])
+
+
+def _same_zone(actual: str, named: str) -> None:
+    if actual != named:
+        raise ForbiddenError("zone-mismatch", f"The record belongs to another zone than {named}.",
+                             hint="Name the zone that it belongs to.")

@@ -1,0 +1,104 @@
+"""What one region's server knows and holds: configuration, pool, rules, watcher."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from acgs2.api.tokens import Verifier
+from acgs2.errors import InputError, UnavailableError
+from acgs2.store import FlushWatcher
+from acgs2.store.templates import fragments
+from acgs2.topology import Topology
+
+__all__ = ["Config", "RegionServer", "Rules"]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration file of a region's server."""
+
+    region: str
+    topology: str
+    listen_port: int
+    database: str
+    owner_database: str
+    peers: dict[str, str]
+    jwks_path: str
+    pair_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who may hold what, as the database last said it; the database itself has the last word."""
+
+    residency: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    pairs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    read_at_s: float = float("-inf")
+
+    def holders(self, entity: str, zone: str) -> tuple[str, ...]:
+        """Return the regions that may hold an entity's records of a zone.
+
+        Raises:
+            InputError: there is no such zone (`zone-unknown`).
+        """
+        if zone not in self.pairs:
+            raise InputError("zone-unknown", f"There is no zone {zone!r}.",
+                             hint=f"Zones: {', '.join(sorted(self.pairs)) or 'none known yet'}.")
+        return self.residency.get((entity, zone), ())
+
+
+class RegionServer:
+    """The state that all requests share."""
+
+    def __init__(self, config: Config, topology: Topology) -> None:
+        self.config = config
+        self.topology = topology
+        self.region = config.region
+        self.rules = Rules()
+        self.verifier: Verifier | None = None
+        self.watcher = FlushWatcher(config.owner_database, config.region)
+        self.pool = AsyncConnectionPool(
+            config.database, min_size=1, max_size=16, open=False, timeout=3.0,
+            kwargs={"autocommit": True}, check=None, reconnect_timeout=60,
+        )
+
+    async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
+        """Take over what the database says about zones and residency."""
+        queries = fragments("api.sql")
+        rows = await (await conn.execute(queries["rules"].encode())).fetchall()
+        zones = await (await conn.execute(queries["zones"].encode())).fetchall()
+        self.rules = Rules(
+            {(entity, zone): tuple(residency) for entity, zone, residency in rows},
+            {name: tuple(pair) for name, pair in zones},
+            time.monotonic(),
+        )
+
+    def peers_for(self, zone: str) -> Sequence[str]:
+        """Return the regions that must have a write of a zone before it is acknowledged."""
+        return [r for r in self.rules.pairs.get(zone, ()) if r != self.region]
+
+    def require_pair(self, zone: str) -> Sequence[str]:
+        """Return the same, and refuse at once when one of them is away.
+
+        Raises:
+            UnavailableError: a peer is not connected (`pair-unavailable`); nothing was stored.
+        """
+        peers = self.peers_for(zone)
+        away = [p for p in peers if not self.watcher.connected(p)]
+        if away:
+            raise UnavailableError(
+                "pair-unavailable",
+                f"Zone {zone} acknowledges writes in two regions, and {', '.join(away)} is not connected.",
+                hint="Try again when it is back; nothing was stored.", zone=zone, away=away,
+            )
+        return peers
+
+    def endpoints(self, regions: Sequence[str]) -> list[dict[str, str]]:
+        """Return where regions are reached: over the links in a local run, by their public names else."""
+        return [{"region": r, "url": self.config.peers.get(r) or self.topology.endpoint(r)}
+                for r in regions if r != self.region]

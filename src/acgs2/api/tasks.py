@@ -1,0 +1,54 @@
+"""What a region's server does unasked: heartbeats, rules, quarantine, partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import psycopg
+
+from acgs2.api.region import RegionServer
+
+__all__ = ["run_tasks"]
+
+_LOG = logging.getLogger("acgs2.tasks")
+_TICK_S = 0.5
+#: Statement and how many ticks lie between two runs of it.
+_DUTIES = (
+    (b"SELECT acgs.beat()", 1),
+    (b"SELECT acgs.refresh_rules()", 2),
+    (b"SELECT acgs.retry_quarantine()", 2),
+    (b"SELECT acgs.maintain()", 120),
+)
+
+
+async def run_tasks(server: RegionServer) -> None:
+    """Do the region's duties until cancelled; an absent database is waited for."""
+    away_since_s: float | None = None
+    while True:
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                server.config.owner_database, autocommit=True, connect_timeout=3
+            ) as conn:
+                if away_since_s is not None:
+                    _LOG.warning("database-back after_s=%.1f", time.monotonic() - away_since_s)
+                    away_since_s = None
+                await _duties(server, conn)
+        except psycopg.Error as error:
+            if away_since_s is None:
+                away_since_s = time.monotonic()
+                _LOG.warning("database-away error=%s sqlstate=%s", type(error).__name__, error.sqlstate)
+            await asyncio.sleep(_TICK_S)
+
+
+async def _duties(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
+    tick = 0
+    while True:
+        for statement, every in _DUTIES:
+            if tick % every == 0:
+                await conn.execute(statement)
+        if tick % 2 == 0:
+            await server.read_rules(conn)
+        tick += 1
+        await asyncio.sleep(_TICK_S)

@@ -1,0 +1,35 @@
+-- Queries of the region server.
+
+-- name: rules
+SELECT entity, zone, residency FROM acgs.rule
+-- name: zones
+SELECT name, ARRAY(SELECT jsonb_array_elements_text(coalesce(pair, '[]'))) FROM acgs.zone WHERE NOT erased
+-- name: tenant_zone
+SELECT zone FROM acgs.tenant WHERE key = %(key)s AND NOT erased
+-- name: remember
+INSERT INTO acgs.request (principal, idempotency_key, digest, entity, key, status)
+VALUES (%(principal)s, %(idempotency_key)s, %(digest)s, %(entity)s, %(key)s, %(status)s)
+ON CONFLICT (principal, idempotency_key) DO NOTHING RETURNING 1
+-- name: recall
+SELECT digest, entity, key, status FROM acgs.request
+WHERE principal = %(principal)s AND idempotency_key = %(idempotency_key)s
+-- name: flushed
+SELECT pg_catalog.pg_current_wal_flush_lsn()::text
+-- name: conflicts
+SELECT entity, key::text, field, strategy, zone, loser_value, loser_hlc, loser_origin, winner_hlc,
+    winner_origin, detected_at
+FROM acgs.conflict ORDER BY detected_at DESC LIMIT %(limit)s
+-- name: lag
+SELECT source, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY lag_us) / 1000.0,
+    percentile_cont(0.99) WITHIN GROUP (ORDER BY lag_us) / 1000.0
+FROM acgs.link_lag WHERE at > clock_timestamp() - make_interval(secs => %(window_s)s) GROUP BY source ORDER BY source
+-- name: incidents
+SELECT id, at, kind, source, entity, zone, detail FROM acgs.incident WHERE closed_at IS NULL
+ORDER BY id DESC LIMIT %(limit)s
+-- name: health
+SELECT (SELECT count(*) FROM acgs.incident WHERE closed_at IS NULL),
+    (SELECT count(*) FROM acgs.quarantine),
+    (SELECT origin FROM acgs.self),
+    pg_catalog.pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
+-- name: holdings
+SELECT zone, count(*) FROM {table} WHERE NOT erased GROUP BY zone ORDER BY zone
