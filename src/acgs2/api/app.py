@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from litestar import Litestar, Router
-from litestar.config.response_cache import ResponseCacheConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -48,12 +47,11 @@ def create_app(server: RegionServer) -> Litestar:
         exception_handlers=PROBLEMS,
         lifespan=[lifespan],
         request_max_body_size=_BODY_BYTES,
-        response_cache_config=ResponseCacheConfig(),
         openapi_config=OpenAPIConfig(
-            title="ACGS-2", version=acgs2.__version__, path="/", use_handler_docstrings=True,
+            title="ACGS-2", version=acgs2.__version__, use_handler_docstrings=True,
             components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"bearer": []}],
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            path="/api/schema", render_plugins=[JsonRenderPlugin()],
         ),
     )
     application.state.server = server

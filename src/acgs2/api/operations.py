@@ -35,6 +35,12 @@ async def _rows(request: Http, name: str, **parameters: Any) -> list[dict[str, A
         return await cursor.fetchall()
 
 
+@get("/openapi.json", include_in_schema=False, media_type="application/vnd.oai.openapi+json")
+async def openapi(request: Http) -> dict[str, Any]:
+    """Answer with the OpenAPI 3.1 description of this API."""
+    return request.app.openapi_schema.to_schema()
+
+
 @get("/health/live", summary="The process runs", include_in_schema=False)
 async def live() -> dict[str, str]:
     """Answer as soon as the process runs."""
@@ -78,8 +84,7 @@ async def _health(server: RegionServer) -> dict[str, Any]:
 async def lag(request: Http, window_s: Window = 60) -> list[dict[str, Any]]:
     """Return count, p50 and p99 in milliseconds per source region."""
     rows = await _rows(request, "lag", window_s=window_s)
-    return [{"source": r["source"], "samples": r["count"], "p50_ms": round(float(list(r.values())[2]), 3),
-             "p99_ms": round(float(list(r.values())[3]), 3)} for r in rows]
+    return [{**row, "p50_ms": round(row["p50_ms"], 3), "p99_ms": round(row["p99_ms"], 3)} for row in rows]
 
 
 @get("/api/v1/conflicts", guards=[authenticate], tags=["operations"], summary="Losing sides of concurrent changes")
@@ -110,4 +115,4 @@ async def holdings(request: Http) -> dict[str, dict[str, int]]:
     return found
 
 
-HANDLERS = [live, ready, health, lag, conflicts, incidents, holdings]
+HANDLERS = [openapi, live, ready, health, lag, conflicts, incidents, holdings]

@@ -15,7 +15,7 @@ from acgs2.errors import TopologyError
 from acgs2.model import entities
 from acgs2.topology.models import Section, Topology
 
-__all__ = ["builtin", "lines_of", "load", "parse"]
+__all__ = ["builtin", "line_of", "lines_of", "load", "parse"]
 
 _BUILTIN = ("local", "global", "guide")
 
@@ -104,7 +104,8 @@ def _walk(node: yaml.Node, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[
             yield from _walk(value, (*path, number))
 
 
-def _line(path: tuple[str | int, ...], lines: Mapping[tuple[str | int, ...], int]) -> int:
+def line_of(path: tuple[str | int, ...], lines: Mapping[tuple[str | int, ...], int]) -> int:
+    """Return the line of a path, or of the nearest that is in the document."""
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, 1)
@@ -115,7 +116,7 @@ def _explained(
 ) -> TopologyError:
     first = error.errors()[0]
     path = tuple(part for part in first["loc"])
-    line, where = _line(path, lines), ".".join(map(str, path)) or "the document"
+    line, where = line_of(path, lines), ".".join(map(str, path)) or "the document"
     hint = f"{where}: see topologies/topology.schema.json for what may stand there."
     if first["type"] == "extra_forbidden":
         message = f"unknown key {path[-1]}"
@@ -142,7 +143,7 @@ def _known_keys() -> set[str]:
 def _check_names(topology: Topology, source: str, lines: Mapping[tuple[str | int, ...], int]) -> None:
     def unknown(path: tuple[str | int, ...], kind: str, name: str, known: Mapping[str, Any]) -> TopologyError:
         near = difflib.get_close_matches(name, list(known), n=1)
-        line = _line(path, lines)
+        line = line_of(path, lines)
         return TopologyError(
             "topology-invalid",
             f"{source}:{line}: {'.'.join(map(str, path))}: there is no {kind} {name}.",

@@ -20,15 +20,16 @@ SELECT entity, key::text, field, strategy, zone, loser_value, loser_hlc, loser_o
     winner_origin, detected_at
 FROM acgs.conflict ORDER BY detected_at DESC LIMIT %(limit)s
 -- name: lag
-SELECT source, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY lag_us) / 1000.0,
-    percentile_cont(0.99) WITHIN GROUP (ORDER BY lag_us) / 1000.0
+SELECT source, count(*) AS samples,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY lag_us) / 1000.0 AS p50_ms,
+    percentile_cont(0.99) WITHIN GROUP (ORDER BY lag_us) / 1000.0 AS p99_ms
 FROM acgs.link_lag WHERE at > clock_timestamp() - make_interval(secs => %(window_s)s) GROUP BY source ORDER BY source
 -- name: incidents
 SELECT id, at, kind, source, entity, zone, detail FROM acgs.incident WHERE closed_at IS NULL
 ORDER BY id DESC LIMIT %(limit)s
 -- name: health
 SELECT (SELECT count(*) FROM acgs.incident WHERE closed_at IS NULL),
-    (SELECT count(*) FROM acgs.quarantine),
+    (SELECT count(id) FROM acgs.quarantine),
     (SELECT origin FROM acgs.self),
     pg_catalog.pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
 -- name: holdings

@@ -139,5 +139,6 @@ CREATE DOMAIN acgs.personal AS text CONSTRAINT personal_envelope CHECK (
 
 GRANT SELECT ON acgs.self, acgs.region, acgs.entity, acgs.rule, acgs.conflict, acgs.incident,
     acgs.link_lag TO acgs_app;
+GRANT SELECT (id, at, reason, source, entity, kind, zone) ON acgs.quarantine TO acgs_app;
 GRANT SELECT, INSERT, DELETE ON acgs.request TO acgs_app;
 RESET ROLE;

@@ -1,0 +1,93 @@
+"""The command line: one module per command, found when it is called, so that --help answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+import typer.main
+from typer import Typer
+from typer.core import TyperGroup
+
+__all__ = ["main"]
+
+#: Command, the module that has it, and what it is for. Adding a command is adding a line.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "Bring up regions, write everywhere, cut links, kill one; show what is where."),
+    "up": ("up", "Bring the regions of a topology up on this machine, or go on with them."),
+    "down": ("down", "Stop every process of a cluster."),
+    "status": ("status", "Show regions, links, zones and where their data is."),
+    "logs": ("logs", "Show what the processes of a cluster logged."),
+    "topology": ("topology", "Check and show topology files."),
+    "chaos": ("chaos", "Cut and slow links; kill, freeze and thaw regions."),
+    "token": ("token", "Make a short-lived token for the API of a local cluster."),
+    "tenants": ("records", "List, show, create, change and erase tenants."),
+    "users": ("records", "List, show, create, change and erase users."),
+    "agents": ("records", "List, show, create, change and erase agents."),
+    "conflicts": ("conflicts", "Show the losing sides of concurrent changes."),
+    "lag": ("lag", "Show how far regions are behind each other, beside the distance between them."),
+}
+
+
+class _Lazy(TyperGroup):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        if ctx.resilient_parsing or "--help" in sys.argv[1:2] or not sys.argv[1:]:
+            # Listing commands needs their help only, not what they import.
+            return click.Command(cmd_name, short_help=COMMANDS[cmd_name][1], help=COMMANDS[cmd_name][1])
+        module = importlib.import_module(f"acgs2.cli.{COMMANDS[cmd_name][0]}")
+        app: Typer = module.app_for(cmd_name) if hasattr(module, "app_for") else module.app
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        command.help = command.help or COMMANDS[cmd_name][1]
+        return command
+
+
+app = Typer(cls=_Lazy, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]})
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import acgs2
+
+        print(f"acgs2 {acgs2.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    state: str = typer.Option("", "--state", metavar="DIR", help="State directory [env: ACGS2_STATE]."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Run AI agents under governance in many regions, and prove where their data is.
+
+    Start with `acgs2 demo`. Every command takes --help; what a script would read takes --json.
+    Exit status: 0 done, 1 failed or findings, 2 wrong input, 3 refused, 4 try again, 5 the cluster is not well.
+    """
+    if state:
+        os.environ["ACGS2_STATE"] = state
+
+
+def main() -> None:
+    """Run the command line."""
+    from acgs2.errors import AcgsError
+
+    try:
+        app(prog_name="acgs2")
+    except AcgsError as error:
+        from acgs2.cli.shared import report
+
+        report(error, as_json="--json" in sys.argv)
+        if os.environ.get("ACGS2_DEBUG"):
+            raise
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,5 @@
+"""`python -m acgs2.cli`."""
+
+from acgs2.cli import main
+
+main()

@@ -1,0 +1,105 @@
+"""What commands share: printing, the cluster they speak to, and requests to its regions."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from acgs2.errors import AcgsError, ForbiddenError, InputError, RefusedError, UnavailableError
+
+if TYPE_CHECKING:
+    from acgs2.local.cluster import Cluster
+
+__all__ = ["JSON", "call", "cluster", "console", "emit", "operator_token", "report", "state_path", "table"]
+
+JSON = typer.Option(False, "--json", help="Print JSON.")
+
+
+def console() -> Console:
+    """Return the console: colours and width of a terminal, plain and unwrapped in a pipe."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def emit(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table in the house's style."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        right = column.endswith(("ms", "s", "#", "MB")) and column not in ("regions", "components", "holders")
+        made.add_column(column.removesuffix("#"), justify="right" if right else "left", no_wrap=False)
+    return made
+
+
+def report(error: AcgsError, *, as_json: bool) -> None:
+    """Print an error to standard error."""
+    if as_json:
+        print(json.dumps(error.as_dict(), default=str), file=sys.stderr)
+        return
+    out = Console(stderr=True, highlight=False)
+    out.print(f"[bold red]error:[/] {error.message}", soft_wrap=True)
+    if error.hint:
+        out.print(f"[bold]hint:[/] {error.hint}", soft_wrap=True)
+
+
+def state_path() -> Path | None:
+    """Return the state directory that the caller named, if any."""
+    given = os.environ.get("ACGS2_STATE")
+    return Path(given).absolute() if given else None
+
+
+def cluster() -> Cluster:
+    """Return the cluster that commands speak to."""
+    from acgs2.local.cluster import Cluster
+
+    return Cluster.open(state_path())
+
+
+def operator_token(of: Cluster) -> str:
+    """Return an operator's token for a local cluster."""
+    from acgs2.api.tokens import mint
+
+    return mint(of.state.path / "secrets" / "signing.json", "operator@cli", "operator",
+                of.state.topology.name, int(time.time()))
+
+
+def call(of: Cluster, region: str, method: str, path: str, *, zone: str | None = None, body: Any = None,
+         headers: dict[str, str] | None = None, params: dict[str, Any] | None = None) -> Any:
+    """Send a request to a region's API and return its JSON.
+
+    Raises:
+        AcgsError: the region is unknown or away, or its answer is a problem.
+    """
+    import httpx
+
+    if region not in of.state.topology.regions:
+        raise InputError("region-unknown", f"There is no region {region}.",
+                         hint=f"Regions: {', '.join(of.state.topology.regions)}.")
+    sent = {"authorization": f"Bearer {operator_token(of)}", **(headers or {})}
+    if zone:
+        sent["x-data-sovereignty"] = zone
+    try:
+        answer = httpx.request(method, of.state.url(region) + path, headers=sent, json=body, params=params, timeout=15)
+    except httpx.HTTPError as error:
+        raise UnavailableError("region-away", f"{region} does not answer: {error}.",
+                               hint="See `acgs2 status`.") from error
+    content = answer.json() if answer.content else None
+    if answer.status_code < 400:
+        return content
+    kinds: dict[int, type[AcgsError]] = {400: InputError, 403: ForbiddenError, 503: UnavailableError}
+    reference = str(content.get("type", "")).rpartition("/")[2] or "failed"
+    hint = content.get("hint", "")
+    if content.get("endpoints"):
+        hint = f"Lawful: {', '.join(e['region'] for e in content['endpoints'])}; name one with --region."
+    raise kinds.get(answer.status_code, RefusedError)(reference, content.get("detail", ""), hint=hint)

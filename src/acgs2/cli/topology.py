@@ -1,0 +1,94 @@
+"""`acgs2 topology lint|show|links`."""
+
+from __future__ import annotations
+
+import typer
+
+from acgs2.cli.shared import JSON, console, emit, table
+
+app = typer.Typer(no_args_is_help=True)
+_FILE = typer.Argument("local", metavar="FILE", help="A topology file, or local, global, guide.")
+
+
+@app.command()
+def lint(file: str = _FILE, as_json: bool = JSON) -> None:
+    """Find what is unlawful or unwise; each finding with its rule, line and source of law.
+
+    Exit status 1 when there is an error among the findings.
+    """
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from acgs2.residency import lint as find
+    from acgs2.topology import builtin, load
+    from acgs2.topology.load import line_of, lines_of
+
+    topology = load(file)
+    path = Path(file) if Path(file).is_file() else builtin(file)
+    lines = lines_of(path.read_text(encoding="utf-8"))
+    findings = find(topology, datetime.now(UTC))
+    errors = sum(f.severity == "error" for f in findings)
+    if as_json:
+        emit({"file": str(path), "errors": errors,
+              "findings": [f.as_dict() | {"line": line_of(f.path, lines)} for f in findings]})
+        raise typer.Exit(1 if errors else 0)
+    out = console()
+    for finding in findings:
+        colour = "red" if finding.severity == "error" else "yellow"
+        out.print(f"{path}:{line_of(finding.path, lines)}: [{colour}]{finding.severity}[/] [bold]{finding.rule}[/]", soft_wrap=True)
+        out.print(f"    {finding.message}", soft_wrap=True)
+        if finding.law:
+            out.print(f"    law:  {finding.law}", soft_wrap=True)
+        out.print(f"    hint: {finding.hint}", soft_wrap=True)
+    out.print(f"{errors} errors, {len(findings) - errors} warnings")
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
+def show(file: str = _FILE, as_json: bool = JSON) -> None:
+    """Show regions, zones, transfers, and who may hold what."""
+    from datetime import UTC, datetime
+
+    from acgs2.model import entities
+    from acgs2.model.entity import Residency
+    from acgs2.residency import decide, register_of
+    from acgs2.topology import load
+
+    topology = load(file)
+    if as_json:
+        emit(topology.model_dump(mode="json", by_alias=True))
+        return
+    out = console()
+    regions = table(f"Topology {topology.name}", "region", "country", "role", "cloud", "voter")
+    for name, region in topology.regions.items():
+        regions.add_row(name, region.country, region.role, region.cloud, "yes" if region.voter else "no")
+    out.print(regions)
+    kinds = [e.name for e in entities().values() if e.residency is Residency.ZONE]
+    holders = table("\nWho may hold what now", "zone", "regulation", "region", "basis", "entities")
+    register, now = register_of(topology), datetime.now(UTC)
+    for name, zone in topology.zones.items():
+        decided = {kind: decide(kind, name, register, now) for kind in kinds}
+        for region in topology.regions:
+            held = [kind for kind in kinds if region in decided[kind].residency]
+            if held:
+                basis = sorted({decided[kind].basis[region] for kind in held})
+                holders.add_row(name, zone.regulation, region, ", ".join(basis),
+                                "all" if len(held) == len(kinds) else ", ".join(held))
+    out.print(holders)
+
+
+@app.command()
+def links(file: str = _FILE, as_json: bool = JSON) -> None:
+    """Show the round trip time of every link and where the figure comes from."""
+    from dataclasses import asdict
+
+    from acgs2.topology import load
+
+    found = load(file).links()
+    if as_json:
+        emit([asdict(link) for link in found])
+        return
+    shown = table("Links", "a", "b", "rtt ms", "jitter ms", "source")
+    for link in found:
+        shown.add_row(link.a, link.b, f"{link.rtt_ms:.1f}", f"{link.jitter_ms:.2f}", link.source)
+    console().print(shown)
