@@ -63,7 +63,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    state: str = typer.Option("", "--state", metavar="DIR", help="State directory [env: ACGS2_STATE]."),
+    state: str = typer.Option("", "--state", metavar="DIR", help="State directory; also by the variable ACGS2_STATE."),
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
     """Run AI agents under governance in many regions, and prove where their data is.

@@ -37,7 +37,7 @@ def table(title: str, *columns: str) -> Table:
     """Return an empty table in the house's style."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        right = column.endswith(("ms", "s", "#", "MB")) and column not in ("regions", "components", "holders")
+        right = column.endswith((" ms", "#", "MB"))
         made.add_column(column.removesuffix("#"), justify="right" if right else "left", no_wrap=False)
     return made
 

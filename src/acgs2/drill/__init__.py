@@ -1,0 +1,1 @@
+"""Loads from outside, faults, and judgements read from the servers' data, never from the code that is judged."""
