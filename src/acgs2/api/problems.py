@@ -13,7 +13,13 @@ from psycopg_pool import PoolTimeout
 
 from acgs2.api.tokens import TokenError
 from acgs2.errors import (
-    AcgsError, ConflictError, ForbiddenError, InputError, NotFoundError, OutcomeUnknown, UnavailableError,
+    AcgsError,
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    OutcomeUnknown,
+    UnavailableError,
 )
 
 __all__ = ["HANDLERS", "PROBLEM_TYPES", "from_database", "problem"]

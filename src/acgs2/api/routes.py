@@ -15,7 +15,7 @@ from acgs2.api.schemas import create_of, page_of, patch_of, record_of
 from acgs2.errors import InputError
 from acgs2.model.entity import Entity, Scope, Strategy
 
-__all__ = ["Problem", "RESPONSES", "router_of"]
+__all__ = ["RESPONSES", "Problem", "router_of"]
 
 
 class Problem(msgspec.Struct, kw_only=True):

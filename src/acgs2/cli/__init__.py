@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
-import click
 import typer.main
 from typer import Typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 __all__ = ["main"]
 
@@ -32,15 +32,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class _Lazy(TyperGroup):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         if ctx.resilient_parsing or "--help" in sys.argv[1:2] or not sys.argv[1:]:
             # Listing commands needs their help only, not what they import.
-            return click.Command(cmd_name, short_help=COMMANDS[cmd_name][1], help=COMMANDS[cmd_name][1])
+            return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name][1], help=COMMANDS[cmd_name][1])
         module = importlib.import_module(f"acgs2.cli.{COMMANDS[cmd_name][0]}")
         app: Typer = module.app_for(cmd_name) if hasattr(module, "app_for") else module.app
         command = typer.main.get_command(app)

@@ -66,14 +66,16 @@ def _print(out: Any, cluster: Any, report: Report, keep: bool) -> None:
         row = report.placement.get(region, {})
         placed.add_row(region, *(str(row.get(z, "-")) for z in zones))
     out.print(placed)
-    lost = table("\nConcurrent changes and how they were resolved", "entity", "field", "strategy", "lost value", "lost in", "won in", "kept in")
+    lost = table("\nConcurrent changes and how they were resolved",
+                 "entity", "field", "strategy", "lost value", "lost in", "won in", "kept in")
     for row in report.conflicts[:8]:
         lost.add_row(row["entity"], row["field"] or "(all)", row["strategy"], str(row["lost"])[:40], row["lost_in"],
                      row["won_in"], ", ".join(row["kept_in"]))
     out.print(lost)
     links = table("\nLag per link, the cut included", "from", "to", "link ms", "p50 ms", "p99 ms", "samples#")
     for row in report.lag:
-        links.add_row(row["from"], row["to"], f"{row['link_ms']:.1f}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", str(row["samples"]))
+        links.add_row(row["from"], row["to"], f"{row['link_ms']:.1f}", f"{row['p50_ms']:.1f}",
+                      f"{row['p99_ms']:.1f}", str(row["samples"]))
     out.print(links)
     writes = table("\nAcknowledged writes, as clients saw them", "zone", "p50 ms", "p99 ms", "durable in")
     for zone, (p50_ms, p99_ms) in report.write_ms.items():

@@ -94,7 +94,7 @@ def call(of: Cluster, region: str, method: str, path: str, *, zone: str | None =
     except httpx.HTTPError as error:
         raise UnavailableError("region-away", f"{region} does not answer: {error}.",
                                hint="See `acgs2 status`.") from error
-    content = answer.json() if answer.content else None
+    content = answer.json() if answer.content else {}
     if answer.status_code < 400:
         return content
     kinds: dict[int, type[AcgsError]] = {400: InputError, 403: ForbiddenError, 503: UnavailableError}

@@ -34,7 +34,8 @@ def status(as_json: bool = JSON) -> None:
     for region in regions:
         parts = {c["component"]: c["phase"] for c in state["regions"].get(region, [])}
         held = ", ".join(f"{zone} {sum(kinds.values())}" for zone, kinds in seen[region].get("holdings", {}).items())
-        shown.add_row(region, found.state.topology.regions[region].role, *(_phase(parts.get(p, "-")) for p in ("postgres", "server")),
+        phases = [_phase(parts.get(p, "-")) for p in ("postgres", "server")]
+        shown.add_row(region, found.state.topology.regions[region].role, *phases,
                       held or "-", str(seen[region].get("incidents_open", "-")))
     out.print(shown)
     links = table("\nLag of the last minute", "from", "to", "link one way ms", "p50 ms", "p99 ms")
@@ -46,7 +47,8 @@ def status(as_json: bool = JSON) -> None:
     out.print(links)
     zones = table("\nZones", "zone", "regulation", "home regions", "acknowledged in")
     for name, zone in found.state.topology.zones.items():
-        zones.add_row(name, zone.regulation, ", ".join(zone.regions), " and ".join(found.state.topology.pair_of(name)) or "one region")
+        pair = " and ".join(found.state.topology.pair_of(name))
+        zones.add_row(name, zone.regulation, ", ".join(zone.regions), pair or "one region")
     out.print(zones)
     raise typer.Exit(0 if well else 5)
 

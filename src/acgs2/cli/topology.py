@@ -35,7 +35,8 @@ def lint(file: str = _FILE, as_json: bool = JSON) -> None:
     out = console()
     for finding in findings:
         colour = "red" if finding.severity == "error" else "yellow"
-        out.print(f"{path}:{line_of(finding.path, lines)}: [{colour}]{finding.severity}[/] [bold]{finding.rule}[/]", soft_wrap=True)
+        where = f"{path}:{line_of(finding.path, lines)}"
+        out.print(f"{where}: [{colour}]{finding.severity}[/] [bold]{finding.rule}[/]", soft_wrap=True)
         out.print(f"    {finding.message}", soft_wrap=True)
         if finding.law:
             out.print(f"    law:  {finding.law}", soft_wrap=True)

@@ -19,7 +19,7 @@ def progress_lines(out: Any) -> Any:
     seen: set[str] = set()
 
     def show(status: dict[str, Any]) -> None:
-        step = _STEPS.get(status["step"], status["step"])
+        step = str(_STEPS.get(status["step"], status["step"]))
         if step not in seen:
             seen.add(step)
             out.print(f"[bold]{step}[/]")

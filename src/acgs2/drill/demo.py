@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from acgs2.local.cluster import Cluster
 from acgs2.model import entities
 from acgs2.model.entity import Residency
 from acgs2.residency import decide, register_of
+from acgs2.store.templates import fragments
 
 __all__ = ["Report", "run_demo"]
 
@@ -101,8 +103,6 @@ def _writers(cluster: Cluster, zone: str) -> list[str]:
     """Return two regions that may write every entity of a zone."""
     register = register_of(cluster.state.topology)
     kinds = [e.name for e in entities().values() if e.residency is Residency.ZONE]
-    from datetime import UTC, datetime
-
     now = datetime.now(UTC)
     whole = set.intersection(*(set(decide(k, zone, register, now).residency) for k in kinds))
     homes = cluster.state.topology.zones[zone].regions
@@ -166,8 +166,6 @@ def _conflicts(databases: Mapping[str, psycopg.Connection[Any]]) -> list[dict[st
 
 
 def _lag(cluster: Cluster, databases: Mapping[str, psycopg.Connection[Any]]) -> list[dict[str, Any]]:
-    from acgs2.store.templates import fragments
-
     delays = {frozenset((n.a, n.b)): n.rtt_ms / 2 for n in cluster.state.topology.links()}
     rows: list[dict[str, Any]] = []
     for region, conn in databases.items():

