@@ -24,7 +24,7 @@ def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
     """Establish the principal; raises TokenError."""
     server: RegionServer = connection.app.state.server
     header = connection.headers.get("authorization", "")
-    kind, _, token = header.partition(" ")
+    kind, _space, token = header.partition(" ")
     if kind.lower() != "bearer" or not token:
         raise TokenError("token-missing", "The request has no bearer token.",
                          hint="Send `Authorization: Bearer TOKEN`; `acgs2 token` makes one.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString, cast
 
 from litestar import Request, Response, get
 from litestar.params import Parameter
@@ -109,7 +109,8 @@ async def holdings(request: Http) -> dict[str, dict[str, int]]:
     async with server.pool.connection() as conn:
         for entity in entities().values():
             if entity.residency is Residency.ZONE:
-                query = sql.SQL(fragments("api.sql")["holdings"]).format(table=sql.Identifier("acgs", entity.name))
+                text = cast(LiteralString, fragments("api.sql")["holdings"])
+                query = sql.SQL(text).format(table=sql.Identifier("acgs", entity.name))
                 for zone, count in await (await conn.execute(query)).fetchall():
                     found.setdefault(zone, {})[entity.name] = count
     return found

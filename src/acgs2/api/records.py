@@ -111,7 +111,7 @@ class Records:
         """Return records in the order of their ids, and where to go on."""
         if principal.tenant is not None:
             tenant = UUID(principal.tenant)
-        conditions = [sql.SQL("NOT erased")]
+        conditions: list[sql.Composable] = [sql.SQL("NOT erased")]
         parameters: list[Any] = []
         if tenant is not None:
             column = "tenant_id" if self._entity.scope is Scope.TENANT else "key"

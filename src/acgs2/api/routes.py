@@ -90,7 +90,8 @@ def _create(entity: Entity) -> Any:
     @post("/", guards=[guard_write(entity)], operation_id=f"create_{entity.name}", summary=f"Create a {entity.name}",
           responses={**RESPONSES, 200: ResponseSpec(shown_type, description="a repeat; the record as it is now",
                                                    generate_examples=False)})
-    async def create(request: HttpRequest[Any, Any, Any], data: body_type, idempotency_key: Key = None,
+    async def create(request: HttpRequest[Any, Any, Any], data: body_type,  # pyright: ignore[reportInvalidTypeForm]
+                     idempotency_key: Key = None,
                      zone: Zone = None) -> Response[shown_type]:  # type: ignore[valid-type]
         asked = await _request(request, idempotency_key, None)
         _clean(asked.body, data)
@@ -105,7 +106,9 @@ def _patch(entity: Entity) -> Any:
 
     @patch("/{record_id:uuid}", guards=[guard_write(entity)], operation_id=f"change_{entity.name}",
            summary=f"Change a {entity.name}", responses=RESPONSES)
-    async def change(request: HttpRequest[Any, Any, Any], record_id: UUID, data: body_type, idempotency_key: Key = None,
+    async def change(request: HttpRequest[Any, Any, Any], record_id: UUID,
+                     data: body_type,  # pyright: ignore[reportInvalidTypeForm]
+                     idempotency_key: Key = None,
                      if_match: Match = None, zone: Zone = None) -> Response[shown_type]:  # type: ignore[valid-type]
         asked = await _request(request, idempotency_key, if_match)
         _clean(asked.body, data)

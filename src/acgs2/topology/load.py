@@ -67,7 +67,7 @@ def parse(text: str, source: str = "topology.yaml") -> Topology:
     try:
         raw = yaml.safe_load(text)
         lines = lines_of(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # dates and keys can be wrong as well
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or str(error)
@@ -89,19 +89,23 @@ def parse(text: str, source: str = "topology.yaml") -> Topology:
 def lines_of(text: str) -> Mapping[tuple[str | int, ...], int]:
     """Return the line, from 1, of every path of a YAML document."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
-    return dict(_walk(root, ())) if root is not None else {}
+    return dict(_walk(root, (), ())) if root is not None else {}
 
 
-def _walk(node: yaml.Node, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
+def _walk(
+    node: yaml.Node, path: tuple[str | int, ...], above: tuple[yaml.Node, ...]
+) -> Iterator[tuple[tuple[str | int, ...], int]]:
     yield path, node.start_mark.line + 1
+    if any(node is each for each in above):
+        return  # an alias to what contains it
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            below = (*path, key.value)
-            yield from _walk(value, below)
+            below = (*path, str(key.value))
+            yield from _walk(value, below, (*above, node))
             yield below, key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            yield from _walk(value, (*path, number))
+            yield from _walk(value, (*path, number), (*above, node))
 
 
 def line_of(path: tuple[str | int, ...], lines: Mapping[tuple[str | int, ...], int]) -> int:
