@@ -31,7 +31,8 @@ BEGIN
         SELECT name, min(basis COLLATE "C") AS basis, bool_or(home) AS home
         FROM (
             SELECT jsonb_array_elements_text(z.regions) COLLATE "C" AS name, 'home' AS basis, true AS home
-            FROM acgs.zone AS z WHERE z.name = p_zone AND NOT z.erased
+            FROM acgs.zone AS z
+            WHERE z.name = p_zone AND NOT z.erased AND jsonb_typeof(z.regions) = 'array'
             UNION ALL
             SELECT i.to_region, i.instrument, false FROM instruments AS i WHERE i.in_force
         ) AS every
@@ -75,7 +76,7 @@ BEGIN
     INSERT INTO acgs.rule AS r
     SELECT d.*
     FROM (
-        SELECT e.name AS entity, z.name AS zone FROM acgs.entity AS e, acgs.zone AS z
+        SELECT DISTINCT e.name AS entity, z.name AS zone FROM acgs.entity AS e, acgs.zone AS z
         WHERE e.residency = 'zone' AND NOT z.erased
         UNION ALL
         SELECT e.name, '*' FROM acgs.entity AS e WHERE e.residency = 'everywhere'
