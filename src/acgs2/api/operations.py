@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, LiteralString, cast
 
 from litestar import Request, Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from psycopg import sql
 from psycopg.rows import dict_row
 
@@ -20,8 +20,8 @@ from acgs2.store.templates import fragments
 __all__ = ["HANDLERS"]
 
 Http = Request[Any, Any, Any]
-Limit = Annotated[int, Parameter(query="limit", ge=1, le=1000, default=100)]
-Window = Annotated[int, Parameter(query="window_s", ge=1, le=300, default=60)]
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000)]
+Window = Annotated[int, QueryParameter(name="window_s", ge=1, le=300)]
 
 
 async def _rows(request: Http, name: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -125,6 +125,10 @@ def _recursion(_: Request[Any, Any, Any], __: RecursionError) -> Response[Any]:
     return problem(400, "bad-request", "The document is nested too deeply.", hint="Nest less than 100 levels.")
 
 
+def _unicode(_: Request[Any, Any, Any], __: UnicodeError) -> Response[Any]:
+    return problem(400, "bad-request", "The text is not UTF-8.", hint="Send JSON in UTF-8 (RFC 8259).")
+
+
 def _internal(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     _LOG.error("a request failed in a way that nobody foresaw", exc_info=error)
     return problem(500, "internal", "The server failed.", hint="See its log; this is a bug.")
@@ -132,5 +136,5 @@ def _internal(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 HANDLERS: dict[Any, Any] = {
     AcgsError: _ours, OutcomeUnknown: _ours, psycopg.Error: _database, PoolTimeout: _pool,
-    HTTPException: _http, RecursionError: _recursion, Exception: _internal,
+    HTTPException: _http, RecursionError: _recursion, UnicodeError: _unicode, Exception: _internal,
 }

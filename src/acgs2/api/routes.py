@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request as HttpRequest
 from litestar import Response, Router, delete, get, patch, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
 from acgs2.api.door import ZONE_HEADER, authenticate, guard_read, guard_write, principal_of
 from acgs2.api.records import Records, Request
@@ -35,16 +35,17 @@ RESPONSES = {code: ResponseSpec(Problem, description=title, generate_examples=Fa
                                 media_type="application/problem+json")  # type: ignore[arg-type]
              for code, title in _TITLES.items()}
 
-Key = Annotated[str | None, Parameter(header="Idempotency-Key", required=False, min_length=1, max_length=200,
+Key = Annotated[str | None, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=200,
                                       pattern=r"^[\x21-\x7e]+$",
                                       description="A repeat with the same key is not carried out twice.")]
-Zone = Annotated[str | None, Parameter(header=ZONE_HEADER, required=False, max_length=63,
+Zone = Annotated[str | None, HeaderParameter(name=ZONE_HEADER, max_length=63,
                                        description="The zone of the data; required to write.")]
-Match = Annotated[str | None, Parameter(header="If-Match", required=False, max_length=200,
+Match = Annotated[str | None, HeaderParameter(name="If-Match", max_length=200,
                                         description="The ETag of the version that is to be changed.")]
-Limit = Annotated[int, Parameter(query="limit", ge=1, le=200, default=50)]
-After = Annotated[UUID | None, Parameter(query="next", required=False, description="As an earlier page gave it.")]
-Tenant = Annotated[UUID | None, Parameter(query="tenant", required=False)]
+RecordId = Annotated[UUID, PathParameter(description="The id of a record.")]
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=200)]
+After = Annotated[UUID | None, QueryParameter(name="next", description="As an earlier page gave it.")]
+Tenant = Annotated[UUID | None, QueryParameter(name="tenant")]
 
 
 def router_of(entity: Entity) -> Router:
@@ -90,7 +91,7 @@ def _create(entity: Entity) -> Any:
     @post("/", guards=[guard_write(entity)], operation_id=f"create_{entity.name}", summary=f"Create a {entity.name}",
           responses={**RESPONSES, 200: ResponseSpec(shown_type, description="a repeat; the record as it is now",
                                                    generate_examples=False)})
-    async def create(request: HttpRequest[Any, Any, Any], data: body_type,  # pyright: ignore[reportInvalidTypeForm]
+    async def create(request: HttpRequest[Any, Any, Any], data: JSONBody[body_type],  # pyright: ignore[reportInvalidTypeForm]
                      idempotency_key: Key = None,
                      zone: Zone = None) -> Response[shown_type]:  # type: ignore[valid-type]
         asked = await _request(request, idempotency_key, None)
@@ -106,8 +107,8 @@ def _patch(entity: Entity) -> Any:
 
     @patch("/{record_id:uuid}", guards=[guard_write(entity)], operation_id=f"change_{entity.name}",
            summary=f"Change a {entity.name}", responses=RESPONSES)
-    async def change(request: HttpRequest[Any, Any, Any], record_id: UUID,
-                     data: body_type,  # pyright: ignore[reportInvalidTypeForm]
+    async def change(request: HttpRequest[Any, Any, Any], record_id: RecordId,
+                     data: JSONBody[body_type],  # pyright: ignore[reportInvalidTypeForm]
                      idempotency_key: Key = None,
                      if_match: Match = None, zone: Zone = None) -> Response[shown_type]:  # type: ignore[valid-type]
         asked = await _request(request, idempotency_key, if_match)
@@ -121,7 +122,7 @@ def _patch(entity: Entity) -> Any:
 def _erase(entity: Entity) -> Any:
     @delete("/{record_id:uuid}", guards=[guard_write(entity)], operation_id=f"erase_{entity.name}", status_code=204,
             summary=f"Erase a {entity.name} everywhere", responses=RESPONSES)
-    async def erase(request: HttpRequest[Any, Any, Any], record_id: UUID, if_match: Match = None,
+    async def erase(request: HttpRequest[Any, Any, Any], record_id: RecordId, if_match: Match = None,
                     zone: Zone = None) -> None:
         asked = await _request(request, None, if_match)
         await Records(request.app.state.server, entity).erase(asked, record_id)
@@ -134,7 +135,7 @@ def _get(entity: Entity) -> Any:
 
     @get("/{record_id:uuid}", guards=[guard_read(entity)], operation_id=f"get_{entity.name}",
          summary=f"Show a {entity.name}", responses=RESPONSES)
-    async def show(request: HttpRequest[Any, Any, Any], record_id: UUID,
+    async def show(request: HttpRequest[Any, Any, Any], record_id: RecordId,
                    zone: Zone = None) -> Response[shown_type]:  # type: ignore[valid-type]
         records = Records(request.app.state.server, entity)
         return _answer(await records.get(principal_of(request), record_id), 200)
