@@ -81,9 +81,9 @@ class Server:
                     store.found(conn, topology, region, f"{number:08x}", PASSWORDS)
             for region, database in names.items() if linked else ():
                 with self.connect(database) as conn:
-                    for peer in names:
+                    for peer, there in names.items():
                         if peer != region:
-                            store.connect(conn, region, peer, self.dsn(names[peer], "acgs_link"))
+                            store.connect(conn, region, peer, self.dsn(there, "acgs_link"))
             yield names
         finally:
             self._drop(names)
@@ -97,12 +97,11 @@ class Server:
                     conn.execute(f'ALTER SUBSCRIPTION "{name}" SET (slot_name = NONE)'.encode())
                     conn.execute(f'DROP SUBSCRIPTION "{name}"'.encode())
         with self.connect("postgres") as admin:
-            for source in names:
-                for target in names:
-                    slot = link_name(source, target)
-                    alive = b"SELECT active FROM pg_replication_slots WHERE slot_name = %s"
-                    await_that(lambda s=slot: (admin.execute(alive, (s,)).fetchone() or (False,))[0] is False, f"{slot} to be free")
-                    admin.execute(b"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (slot,))
+            ours = [link_name(source, target) for source in names for target in names]
+            active = b"SELECT 1 FROM pg_replication_slots WHERE active AND slot_name = ANY (%s)"
+            await_that(lambda: admin.execute(active, (ours,)).fetchone() is None, "the slots to be free")
+            drop = b"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = ANY (%s)"
+            admin.execute(drop, (ours,))
             for database in names.values():
                 admin.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
 
@@ -125,7 +124,11 @@ def server() -> Iterator[Server]:
         make_data(path / "template", path / "region" / "data", owner, port, 24)
         process = subprocess.Popen(
             [binaries.command("postgres"), "-D", str(path / "region" / "data")],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **owner.popen(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            **owner.popen(),
         )
         found = Server(port)
 

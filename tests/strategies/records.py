@@ -35,7 +35,9 @@ fields:
 """
 )
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-_JSON = st.dictionaries(st.sampled_from("abc"), st.integers(0, 3) | st.sampled_from(["x", "y"]) | st.none(), max_size=2)
+_JSON = st.dictionaries(
+    st.sampled_from("abc"), st.integers(0, 3) | st.sampled_from(["x", "y"]) | st.none(), max_size=2
+)
 
 
 def values(field: Field) -> st.SearchStrategy[Any]:
@@ -88,8 +90,6 @@ def _changes(draw: st.DrawFn, entity: Entity, old: Record | None) -> dict[str, A
     for field in entity.fields:
         if field.name == entity.version_field:
             changes[field.name] = (old.data[field.name] or 0) + 1 if old is not None else None
-        elif field.required and old is None:
-            changes[field.name] = draw(values(field))
-        elif draw(st.booleans()):
+        elif (field.required and old is None) or draw(st.booleans()):
             changes[field.name] = draw(values(field))
     return changes

@@ -25,7 +25,12 @@ def test_every_error_is_in_the_tree_and_in_its_drawing() -> None:
 
 def test_an_error_is_plain_values() -> None:
     error = AcgsError("some-thing", "It broke.", hint="Mend it.", port=1)
-    assert error.as_dict() == {"error": "some-thing", "message": "It broke.", "hint": "Mend it.", "context": {"port": 1}}
+    assert error.as_dict() == {
+        "error": "some-thing",
+        "message": "It broke.",
+        "hint": "Mend it.",
+        "context": {"port": 1},
+    }
 
 
 @pytest.mark.parametrize(
@@ -53,13 +58,17 @@ def test_every_template_is_filled() -> None:
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
-    assert [int(name[:4]) for name, _ in scripts("migrations")] == list(range(1, len(scripts("migrations")) + 1))
+    assert [int(name[:4]) for name, _ in scripts("migrations")] == list(
+        range(1, len(scripts("migrations")) + 1)
+    )
 
 
 def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
     code = "import sys; sys.argv=['acgs2','--help']\nfrom acgs2.cli import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "print([m for m in ('psycopg','litestar','httpx','pydantic') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.strip().endswith("[]")
     for command in COMMANDS:
         assert command in done.stdout

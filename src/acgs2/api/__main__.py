@@ -21,8 +21,14 @@ from acgs2.topology import load
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
     app = create_app(RegionServer(config, load(config.topology)))
-    server = Server(app, address="127.0.0.1", port=config.listen_port, interface=Interfaces.ASGI,
-                    log_access=False, websockets=False)
+    server = Server(
+        app,
+        address="127.0.0.1",
+        port=config.listen_port,
+        interface=Interfaces.ASGI,
+        log_access=False,
+        websockets=False,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     await server.serve()

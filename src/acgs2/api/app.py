@@ -43,15 +43,21 @@ def create_app(server: RegionServer) -> Litestar:
             await server.pool.close(timeout=2)
 
     application = Litestar(
-        route_handlers=[*OPERATIONS, Router("/api/v1", route_handlers=[router_of(e) for e in entities().values()])],
+        route_handlers=[
+            *OPERATIONS,
+            Router("/api/v1", route_handlers=[router_of(e) for e in entities().values()]),
+        ],
         exception_handlers=PROBLEMS,
         lifespan=[lifespan],
         request_max_body_size=_BODY_BYTES,
         openapi_config=OpenAPIConfig(
-            title="ACGS-2", version=acgs2.__version__, use_handler_docstrings=True,
+            title="ACGS-2",
+            version=acgs2.__version__,
+            use_handler_docstrings=True,
             components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"bearer": []}],
-            path="/api/schema", render_plugins=[JsonRenderPlugin()],
+            path="/api/schema",
+            render_plugins=[JsonRenderPlugin()],
         ),
     )
     application.state.server = server

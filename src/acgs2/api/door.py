@@ -26,8 +26,11 @@ def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
     header = connection.headers.get("authorization", "")
     kind, _space, token = header.partition(" ")
     if kind.lower() != "bearer" or not token:
-        raise TokenError("token-missing", "The request has no bearer token.",
-                         hint="Send `Authorization: Bearer TOKEN`; `acgs2 token` makes one.")
+        raise TokenError(
+            "token-missing",
+            "The request has no bearer token.",
+            hint="Send `Authorization: Bearer TOKEN`; `acgs2 token` makes one.",
+        )
     if server.verifier is None:
         server.verifier = Verifier(Path(server.config.jwks_path), server.topology.name)
     connection.scope["state"]["principal"] = server.verifier.verify(token.strip())
@@ -44,12 +47,18 @@ def guard_write(entity: Entity) -> Any:
     def guard(connection: Connection, _: BaseRouteHandler) -> None:
         principal = principal_of(connection)
         if entity.name == "tenant" and principal.tenant is not None:
-            raise ForbiddenError("operators-only", "Only operators and services change tenants.",
-                                 hint="Use a token without a tenant.")
+            raise ForbiddenError(
+                "operators-only",
+                "Only operators and services change tenants.",
+                hint="Use a token without a tenant.",
+            )
         zone = connection.headers.get(ZONE_HEADER)
         if not zone:
-            raise InputError("zone-missing", f"A write needs the header {ZONE_HEADER}.",
-                             hint="Name the zone that the data belongs to, such as eu.")
+            raise InputError(
+                "zone-missing",
+                f"A write needs the header {ZONE_HEADER}.",
+                hint="Name the zone that the data belongs to, such as eu.",
+            )
         _lawful(connection, entity, zone)
         connection.scope["state"]["zone"] = zone
 
@@ -73,16 +82,26 @@ def _lawful(connection: Connection, entity: Entity, zone: str) -> None:
     preference = connection.headers.get(PREFERENCE_HEADER, "auto")
     wanted = server.region if preference == "auto" else preference
     if wanted not in server.topology.regions:
-        raise InputError("region-unknown", f"There is no region {wanted!r}.",
-                         hint=f"Regions: auto, {', '.join(server.topology.regions)}.")
+        raise InputError(
+            "region-unknown",
+            f"There is no region {wanted!r}.",
+            hint=f"Regions: auto, {', '.join(server.topology.regions)}.",
+        )
     if preference != "auto" and wanted not in holders:
-        raise ForbiddenError("region-not-lawful", f"{wanted} may not hold data of zone {zone}.",
-                             hint=f"Lawful: {', '.join(holders) or 'none'}.", zone=zone, lawful=list(holders))
+        raise ForbiddenError(
+            "region-not-lawful",
+            f"{wanted} may not hold data of zone {zone}.",
+            hint=f"Lawful: {', '.join(holders) or 'none'}.",
+            zone=zone,
+            lawful=list(holders),
+        )
     if server.region not in holders or wanted != server.region:
         towards = [wanted] if wanted != server.region else list(holders)
         raise ResidencyError(
             "residency-not-lawful-here" if server.region not in holders else "other-region-preferred",
             f"Data of zone {zone} is not taken in {server.region}.",
-            hint="Send the request to one of the endpoints.", zone=zone, region=server.region,
+            hint="Send the request to one of the endpoints.",
+            zone=zone,
+            region=server.region,
             endpoints=server.endpoints(towards),
         )

@@ -26,8 +26,9 @@ Window = Annotated[int, QueryParameter(name="window_s", ge=1, le=300)]
 
 async def _rows(request: Http, name: str, **parameters: Any) -> list[dict[str, Any]]:
     if principal_of(request).tenant is not None:
-        raise ForbiddenError("operators-only", "Only operators and services see this.",
-                             hint="Use a token without a tenant.")
+        raise ForbiddenError(
+            "operators-only", "Only operators and services see this.", hint="Use a token without a tenant."
+        )
     server: RegionServer = request.app.state.server
     async with server.pool.connection() as conn:
         cursor = conn.cursor(row_factory=dict_row)
@@ -73,8 +74,13 @@ async def _health(server: RegionServer) -> dict[str, Any]:
     incidents, quarantined, origin, read_only = row
     zones = {zone: list(pair) for zone, pair in sorted(server.rules.pairs.items())}
     peers = {peer: server.watcher.connected(peer) for peer in sorted(server.config.peers)}
-    body |= {"origin": origin, "incidents_open": incidents, "quarantined": quarantined, "zones": zones,
-             "peers_connected": peers}
+    body |= {
+        "origin": origin,
+        "incidents_open": incidents,
+        "quarantined": quarantined,
+        "zones": zones,
+        "peers_connected": peers,
+    }
     if origin is not None and not read_only and zones:
         body["status"] = "ready"
     return body
@@ -87,7 +93,12 @@ async def lag(request: Http, window_s: Window = 60) -> list[dict[str, Any]]:
     return [{**row, "p50_ms": round(row["p50_ms"], 3), "p99_ms": round(row["p99_ms"], 3)} for row in rows]
 
 
-@get("/api/v1/conflicts", guards=[authenticate], tags=["operations"], summary="Losing sides of concurrent changes")
+@get(
+    "/api/v1/conflicts",
+    guards=[authenticate],
+    tags=["operations"],
+    summary="Losing sides of concurrent changes",
+)
 async def conflicts(request: Http, limit: Limit = 100) -> list[dict[str, Any]]:
     """Return the newest conflicts."""
     return await _rows(request, "conflicts", limit=limit)
@@ -99,7 +110,12 @@ async def incidents(request: Http, limit: Limit = 100) -> list[dict[str, Any]]:
     return await _rows(request, "incidents", limit=limit)
 
 
-@get("/api/v1/holdings", guards=[authenticate], tags=["operations"], summary="How much of which zone is held here")
+@get(
+    "/api/v1/holdings",
+    guards=[authenticate],
+    tags=["operations"],
+    summary="How much of which zone is held here",
+)
 async def holdings(request: Http) -> dict[str, dict[str, int]]:
     """Return the number of records per zone and entity."""
     if principal_of(request).tenant is not None:

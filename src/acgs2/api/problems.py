@@ -41,8 +41,12 @@ _STATUS = {
     "zone-mismatch": 403,
 }
 _BY_CLASS: tuple[tuple[type[AcgsError], int], ...] = (
-    (TokenError, 401), (NotFoundError, 404), (InputError, 400), (ForbiddenError, 403),
-    (ConflictError, 409), (UnavailableError, 503),
+    (TokenError, 401),
+    (NotFoundError, 404),
+    (InputError, 400),
+    (ForbiddenError, 403),
+    (ConflictError, 409),
+    (UnavailableError, 503),
 )
 _DATABASE = {
     "AC001": ("residency-not-lawful-here", "The record may not be held in this region."),
@@ -65,19 +69,32 @@ def from_database(error: psycopg.Error) -> AcgsError:
         kind = ConflictError if reference in ("version-mismatch", "erased") else InputError
         return kind(reference, message, hint="See the context.", **context)
     if state.startswith("22") or state == "23514" or isinstance(error, psycopg.DataError):
-        return InputError("invalid-value", "A value cannot be stored.",
-                          hint="Text may not contain NUL; numbers and times must be within range.")
+        return InputError(
+            "invalid-value",
+            "A value cannot be stored.",
+            hint="Text may not contain NUL; numbers and times must be within range.",
+        )
     if state.startswith("53") or state == "25006":
-        return UnavailableError("database-full", "The database takes no writes.",
-                                hint="Make space on its disk; nothing was stored.")
-    return UnavailableError("database-unavailable", "The database does not answer.",
-                            hint="Try again; nothing is known to have been stored.")
+        return UnavailableError(
+            "database-full",
+            "The database takes no writes.",
+            hint="Make space on its disk; nothing was stored.",
+        )
+    return UnavailableError(
+        "database-unavailable",
+        "The database does not answer.",
+        hint="Try again; nothing is known to have been stored.",
+    )
 
 
 def problem(status: int, reference: str, detail: str, *, hint: str = "", **members: Any) -> Response[Any]:
     """Return a problem document."""
-    body: dict[str, Any] = {"type": PROBLEM_TYPES + reference, "title": reference.replace("-", " "),
-                            "status": status, "detail": detail}
+    body: dict[str, Any] = {
+        "type": PROBLEM_TYPES + reference,
+        "title": reference.replace("-", " "),
+        "status": status,
+        "detail": detail,
+    }
     if hint:
         body["hint"] = hint
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
@@ -103,8 +120,12 @@ def _database(request: Request[Any, Any, Any], error: psycopg.Error) -> Response
 
 
 def _pool(request: Request[Any, Any, Any], _: PoolTimeout) -> Response[Any]:
-    return _ours(request, UnavailableError("database-unavailable", "The database does not answer.",
-                                           hint="Try again; nothing was stored."))
+    return _ours(
+        request,
+        UnavailableError(
+            "database-unavailable", "The database does not answer.", hint="Try again; nothing was stored."
+        ),
+    )
 
 
 def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
@@ -113,8 +134,12 @@ def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     )
     detail = error.detail or reference
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
-        detail = "; ".join(f"{e.get('key', 'body')}: {e.get('message', '')}" for e in error.extra
-                           if isinstance(e, dict)) or detail
+        detail = (
+            "; ".join(
+                f"{e.get('key', 'body')}: {e.get('message', '')}" for e in error.extra if isinstance(e, dict)
+            )
+            or detail
+        )
     response = problem(error.status_code, reference, detail, hint="See /openapi.json for what is accepted.")
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
@@ -122,7 +147,9 @@ def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
 
 
 def _recursion(_: Request[Any, Any, Any], __: RecursionError) -> Response[Any]:
-    return problem(400, "bad-request", "The document is nested too deeply.", hint="Nest less than 100 levels.")
+    return problem(
+        400, "bad-request", "The document is nested too deeply.", hint="Nest less than 100 levels."
+    )
 
 
 def _unicode(_: Request[Any, Any, Any], __: UnicodeError) -> Response[Any]:
@@ -135,6 +162,12 @@ def _internal(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 
 HANDLERS: dict[Any, Any] = {
-    AcgsError: _ours, OutcomeUnknown: _ours, psycopg.Error: _database, PoolTimeout: _pool,
-    HTTPException: _http, RecursionError: _recursion, UnicodeError: _unicode, Exception: _internal,
+    AcgsError: _ours,
+    OutcomeUnknown: _ours,
+    psycopg.Error: _database,
+    PoolTimeout: _pool,
+    HTTPException: _http,
+    RecursionError: _recursion,
+    UnicodeError: _unicode,
+    Exception: _internal,
 }

@@ -56,7 +56,17 @@ class Records:
         self._entity = entity
         self._table = sql.Identifier("acgs", entity.name)
         owner = ("tenant_id",) if entity.scope is Scope.TENANT else ()
-        self._columns = ("key", "zone", *owner, *(f.name for f in entity.fields), "residency", "hlc", "origin", "vv", "erased")
+        self._columns = (
+            "key",
+            "zone",
+            *owner,
+            *(f.name for f in entity.fields),
+            "residency",
+            "hlc",
+            "origin",
+            "vv",
+            "erased",
+        )
         self._shown = sql.SQL(", ").join(map(sql.Identifier, self._columns))
 
     async def create(self, request: Request, body: msgspec.Struct) -> tuple[dict[str, Any], int]:
@@ -69,9 +79,13 @@ class Records:
         else:
             key = request_key(request.principal.subject, self._entity.name, request.idempotency_key)
         names = ["key", "zone", *values]
-        statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (key) DO NOTHING RETURNING {}").format(
-            self._table, sql.SQL(", ").join(map(sql.Identifier, names)),
-            sql.SQL(", ").join([sql.Placeholder()] * len(names)), self._shown,
+        statement = sql.SQL(
+            "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (key) DO NOTHING RETURNING {}"
+        ).format(
+            self._table,
+            sql.SQL(", ").join(map(sql.Identifier, names)),
+            sql.SQL(", ").join([sql.Placeholder()] * len(names)),
+            self._shown,
         )
 
         async def act(conn: psycopg.AsyncConnection[Any]) -> dict[str, Any] | None:
@@ -121,7 +135,8 @@ class Records:
             conditions.append(sql.SQL("key > %s"))
             parameters.append(after)
         statement = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY key LIMIT %s").format(
-            self._shown, self._table, sql.SQL(" AND ").join(conditions))
+            self._shown, self._table, sql.SQL(" AND ").join(conditions)
+        )
         async with self._server.pool.connection() as conn:
             cursor = conn.cursor(row_factory=dict_row)
             await cursor.execute(statement, [*parameters, limit + 1])
@@ -133,8 +148,13 @@ class Records:
         """Return a row as the API shows it."""
         hidden = ("key", "hlc", "origin", "vv", "erased")
         shown = {name: row[name] for name in self._columns if name not in hidden}
-        return {"id": row["key"], **shown, "updated_at": datetime.fromtimestamp(row["hlc"] / 1e6, UTC),
-                "updated_in": row["origin"].partition("#")[0], "_etag": self._etag(row)}
+        return {
+            "id": row["key"],
+            **shown,
+            "updated_at": datetime.fromtimestamp(row["hlc"] / 1e6, UTC),
+            "updated_in": row["origin"].partition("#")[0],
+            "_etag": self._etag(row),
+        }
 
     def _etag(self, row: Mapping[str, Any]) -> str:
         if self._entity.version_field:
@@ -158,7 +178,10 @@ class Records:
     def _assignment(self, name: str, value: Any) -> tuple[sql.Composable, list[Any]]:
         column = sql.Identifier(name)
         if isinstance(value, SetChange):
-            change = sql.SQL("{0} = ARRAY(SELECT unnest(coalesce({0}, '{{}}') || %s::text[]) EXCEPT SELECT unnest(%s::text[]))")
+            change = sql.SQL(
+                "{0} = ARRAY(SELECT unnest(coalesce({0}, '{{}}') || %s::text[]) "
+                "EXCEPT SELECT unnest(%s::text[]))"
+            )
             return change.format(column), [value.add, value.remove]
         if isinstance(value, Increment):
             return sql.SQL("{0} = coalesce({0}, 0) + %s").format(column), [value.increment]
@@ -168,35 +191,55 @@ class Records:
     async def _owned(self, request: Request, tenant: UUID) -> None:
         """Check that the tenant is here, is the principal's, and is of the zone that the header names."""
         if request.principal.tenant not in (None, str(tenant)):
-            raise NotFoundError("tenant-unknown", "There is no such tenant.", hint="Use your own tenant's id.")
+            raise NotFoundError(
+                "tenant-unknown", "There is no such tenant.", hint="Use your own tenant's id."
+            )
         async with self._server.pool.connection() as conn:
             cursor = await conn.execute(fragments("api.sql")["tenant_zone"].encode(), {"key": tenant})
             row = await cursor.fetchone()
         if row is None:
-            raise NotFoundError("tenant-unknown", "There is no such tenant.", hint="Create it first, in its zone.")
+            raise NotFoundError(
+                "tenant-unknown", "There is no such tenant.", hint="Create it first, in its zone."
+            )
         _same_zone(row[0], request.zone)
 
-    async def _get(self, conn: psycopg.AsyncConnection[Any], principal: Principal, key: UUID) -> dict[str, Any]:
+    async def _get(
+        self, conn: psycopg.AsyncConnection[Any], principal: Principal, key: UUID
+    ) -> dict[str, Any]:
         cursor = conn.cursor(row_factory=dict_row)
-        await cursor.execute(sql.SQL("SELECT {} FROM {} WHERE key = %s").format(self._shown, self._table), [key])
+        await cursor.execute(
+            sql.SQL("SELECT {} FROM {} WHERE key = %s").format(self._shown, self._table), [key]
+        )
         row = await cursor.fetchone()
         owner = row and row["tenant_id" if self._entity.scope is Scope.TENANT else "key"]
         if row is None or (principal.tenant is not None and str(owner) != principal.tenant):
-            raise NotFoundError("record-unknown", f"There is no such {self._entity.name} here.",
-                                hint="Ask in a region that holds its zone.")
+            raise NotFoundError(
+                "record-unknown",
+                f"There is no such {self._entity.name} here.",
+                hint="Ask in a region that holds its zone.",
+            )
         if row["erased"]:
             raise ConflictError("erased", "The record was erased; its id is not used again.")
         return self.show(row)
 
     async def _update(
-        self, request: Request, key: UUID, assignments: sql.Composable, parameters: list[Any],
-        *, missing_is_done: bool = False,
+        self,
+        request: Request,
+        key: UUID,
+        assignments: sql.Composable,
+        parameters: list[Any],
+        *,
+        missing_is_done: bool = False,
     ) -> tuple[dict[str, Any], int]:
         if self._entity.version_field and request.if_match is None:
-            raise InputError("if-match-missing", f"A {self._entity.name} is changed only with If-Match.",
-                             hint="Send the ETag of the version that you saw.")
+            raise InputError(
+                "if-match-missing",
+                f"A {self._entity.name} is changed only with If-Match.",
+                hint="Send the ETag of the version that you saw.",
+            )
         statement = sql.SQL("UPDATE {} SET {} WHERE key = %s AND NOT erased RETURNING {}").format(
-            self._table, assignments, self._shown)
+            self._table, assignments, self._shown
+        )
         lock = sql.SQL("SELECT {} FROM {} WHERE key = %s FOR UPDATE").format(self._shown, self._table)
 
         async def act(conn: psycopg.AsyncConnection[Any]) -> dict[str, Any] | None:
@@ -214,8 +257,12 @@ class Records:
                     return row
                 raise ConflictError("erased", "The record was erased; its id is not used again.")
             if request.if_match not in (None, "*", self._etag(row)):
-                raise ConflictError("version-mismatch", "The record has changed since you saw it.",
-                                    hint="Read it again and decide anew.", etag=self._etag(row))
+                raise ConflictError(
+                    "version-mismatch",
+                    "The record has changed since you saw it.",
+                    hint="Read it again and decide anew.",
+                    etag=self._etag(row),
+                )
             await cursor.execute(statement, [*parameters, key])
             return await cursor.fetchone()
 
@@ -236,7 +283,9 @@ class Records:
                     raise
         else:  # pragma: no cover - the loop returns or raises
             raise AssertionError
-        await self._server.watcher.wait(flushed[0] if flushed else "0/0", peers, self._server.config.pair_timeout_s)
+        await self._server.watcher.wait(
+            flushed[0] if flushed else "0/0", peers, self._server.config.pair_timeout_s
+        )
         return row, status
 
     async def _transaction(
@@ -255,8 +304,11 @@ class Records:
                 committing = True
         except psycopg.OperationalError as error:
             if committing and error.sqlstate not in _RETRIED:
-                raise OutcomeUnknown("outcome-unknown", "The connection broke while the change was committed.",
-                                     hint="Repeat the request with the same Idempotency-Key.") from error
+                raise OutcomeUnknown(
+                    "outcome-unknown",
+                    "The connection broke while the change was committed.",
+                    hint="Repeat the request with the same Idempotency-Key.",
+                ) from error
             raise
         return shown, status
 
@@ -267,18 +319,30 @@ class Records:
         if request.idempotency_key is None:
             return None
         queries = fragments("api.sql")
-        names = {"principal": request.principal.subject, "idempotency_key": request.idempotency_key,
-                 "digest": request.digest, "entity": self._entity.name, "key": key, "status": status}
+        names = {
+            "principal": request.principal.subject,
+            "idempotency_key": request.idempotency_key,
+            "digest": request.digest,
+            "entity": self._entity.name,
+            "key": key,
+            "status": status,
+        }
         if await (await conn.execute(queries["remember"].encode(), names)).fetchone():
             return None
         row = await (await conn.execute(queries["recall"].encode(), names)).fetchone()
         if row is None or (row[0], row[1], row[2]) != (request.digest, self._entity.name, key):
-            raise ConflictError("idempotency-key-reused", "Another request was made with this Idempotency-Key.",
-                                hint="Use a new key for a new request.")
+            raise ConflictError(
+                "idempotency-key-reused",
+                "Another request was made with this Idempotency-Key.",
+                hint="Use a new key for a new request.",
+            )
         return int(row[3])
 
 
 def _same_zone(actual: str, named: str) -> None:
     if actual != named:
-        raise ForbiddenError("zone-mismatch", f"The record belongs to another zone than {named}.",
-                             hint="Name the zone that it belongs to.")
+        raise ForbiddenError(
+            "zone-mismatch",
+            f"The record belongs to another zone than {named}.",
+            hint="Name the zone that it belongs to.",
+        )

@@ -47,8 +47,11 @@ class Rules:
             InputError: there is no such zone (`zone-unknown`).
         """
         if zone not in self.pairs:
-            raise InputError("zone-unknown", f"There is no zone {zone!r}.",
-                             hint=f"Zones: {', '.join(sorted(self.pairs)) or 'none known yet'}.")
+            raise InputError(
+                "zone-unknown",
+                f"There is no zone {zone!r}.",
+                hint=f"Zones: {', '.join(sorted(self.pairs)) or 'none known yet'}.",
+            )
         return self.residency.get((entity, zone), ())
 
 
@@ -63,8 +66,14 @@ class RegionServer:
         self.verifier: Verifier | None = None
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.pool = AsyncConnectionPool(
-            config.database, min_size=1, max_size=16, open=False, timeout=3.0,
-            kwargs={"autocommit": True}, check=None, reconnect_timeout=60,
+            config.database,
+            min_size=1,
+            max_size=16,
+            open=False,
+            timeout=3.0,
+            kwargs={"autocommit": True},
+            check=None,
+            reconnect_timeout=60,
         )
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
@@ -94,11 +103,16 @@ class RegionServer:
             raise UnavailableError(
                 "pair-unavailable",
                 f"Zone {zone} acknowledges writes in two regions, and {', '.join(away)} is not connected.",
-                hint="Try again when it is back; nothing was stored.", zone=zone, away=away,
+                hint="Try again when it is back; nothing was stored.",
+                zone=zone,
+                away=away,
             )
         return peers
 
     def endpoints(self, regions: Sequence[str]) -> list[dict[str, str]]:
         """Return where regions are reached: over the links in a local run, by their public names else."""
-        return [{"region": r, "url": self.config.peers.get(r) or self.topology.endpoint(r)}
-                for r in regions if r != self.region]
+        return [
+            {"region": r, "url": self.config.peers.get(r) or self.topology.endpoint(r)}
+            for r in regions
+            if r != self.region
+        ]

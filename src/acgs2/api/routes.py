@@ -27,21 +27,48 @@ class Problem(msgspec.Struct, kw_only=True):
     detail: str
 
 
-_TITLES = {400: "wrong input", 401: "no valid token", 403: "not allowed", 404: "not here", 405: "never changed",
-           409: "in conflict", 410: "erased", 412: "another version", 413: "too large", 421: "not lawful here",
-           428: "If-Match missing", 503: "cannot be done now, or outcome unknown"}
+_TITLES = {
+    400: "wrong input",
+    401: "no valid token",
+    403: "not allowed",
+    404: "not here",
+    405: "never changed",
+    409: "in conflict",
+    410: "erased",
+    412: "another version",
+    413: "too large",
+    421: "not lawful here",
+    428: "If-Match missing",
+    503: "cannot be done now, or outcome unknown",
+}
 #: What any route may answer instead.
-RESPONSES = {code: ResponseSpec(Problem, description=title, generate_examples=False,
-                                media_type="application/problem+json")  # type: ignore[arg-type]
-             for code, title in _TITLES.items()}
+RESPONSES = {
+    code: ResponseSpec(
+        Problem, description=title, generate_examples=False, media_type="application/problem+json"
+    )  # type: ignore[arg-type]
+    for code, title in _TITLES.items()
+}
 
-Key = Annotated[str | None, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=200,
-                                      pattern=r"^[\x21-\x7e]+$",
-                                      description="A repeat with the same key is not carried out twice.")]
-Zone = Annotated[str | None, HeaderParameter(name=ZONE_HEADER, max_length=63,
-                                       description="The zone of the data; required to write.")]
-Match = Annotated[str | None, HeaderParameter(name="If-Match", max_length=200,
-                                        description="The ETag of the version that is to be changed.")]
+Key = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A repeat with the same key is not carried out twice.",
+    ),
+]
+Zone = Annotated[
+    str | None,
+    HeaderParameter(name=ZONE_HEADER, max_length=63, description="The zone of the data; required to write."),
+]
+Match = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-Match", max_length=200, description="The ETag of the version that is to be changed."
+    ),
+]
 RecordId = Annotated[UUID, PathParameter(description="The id of a record.")]
 Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=200)]
 After = Annotated[UUID | None, QueryParameter(name="next", description="As an earlier page gave it.")]
@@ -88,12 +115,24 @@ def _has_nul(value: Any) -> bool:
 def _create(entity: Entity) -> Any:
     body_type, shown_type = create_of(entity), record_of(entity)
 
-    @post("/", guards=[guard_write(entity)], operation_id=f"create_{entity.name}", summary=f"Create a {entity.name}",
-          responses={**RESPONSES, 200: ResponseSpec(shown_type, description="a repeat; the record as it is now",
-                                                   generate_examples=False)})
-    async def create(request: HttpRequest[Any, Any, Any], data: JSONBody[body_type],  # pyright: ignore[reportInvalidTypeForm]
-                     idempotency_key: Key = None,
-                     zone: Zone = None) -> Response[shown_type]:  # type: ignore[valid-type]
+    @post(
+        "/",
+        guards=[guard_write(entity)],
+        operation_id=f"create_{entity.name}",
+        summary=f"Create a {entity.name}",
+        responses={
+            **RESPONSES,
+            200: ResponseSpec(
+                shown_type, description="a repeat; the record as it is now", generate_examples=False
+            ),
+        },
+    )
+    async def create(
+        request: HttpRequest[Any, Any, Any],
+        data: JSONBody[body_type],  # pyright: ignore[reportInvalidTypeForm]
+        idempotency_key: Key = None,
+        zone: Zone = None,
+    ) -> Response[shown_type]:  # type: ignore[valid-type]
         asked = await _request(request, idempotency_key, None)
         _clean(asked.body, data)
         shown, status = await Records(request.app.state.server, entity).create(asked, data)
@@ -105,12 +144,21 @@ def _create(entity: Entity) -> Any:
 def _patch(entity: Entity) -> Any:
     body_type, shown_type = patch_of(entity), record_of(entity)
 
-    @patch("/{record_id:uuid}", guards=[guard_write(entity)], operation_id=f"change_{entity.name}",
-           summary=f"Change a {entity.name}", responses=RESPONSES)
-    async def change(request: HttpRequest[Any, Any, Any], record_id: RecordId,
-                     data: JSONBody[body_type],  # pyright: ignore[reportInvalidTypeForm]
-                     idempotency_key: Key = None,
-                     if_match: Match = None, zone: Zone = None) -> Response[shown_type]:  # type: ignore[valid-type]
+    @patch(
+        "/{record_id:uuid}",
+        guards=[guard_write(entity)],
+        operation_id=f"change_{entity.name}",
+        summary=f"Change a {entity.name}",
+        responses=RESPONSES,
+    )
+    async def change(
+        request: HttpRequest[Any, Any, Any],
+        record_id: RecordId,
+        data: JSONBody[body_type],  # pyright: ignore[reportInvalidTypeForm]
+        idempotency_key: Key = None,
+        if_match: Match = None,
+        zone: Zone = None,
+    ) -> Response[shown_type]:  # type: ignore[valid-type]
         asked = await _request(request, idempotency_key, if_match)
         _clean(asked.body, data)
         shown, status = await Records(request.app.state.server, entity).patch(asked, record_id, data)
@@ -120,10 +168,17 @@ def _patch(entity: Entity) -> Any:
 
 
 def _erase(entity: Entity) -> Any:
-    @delete("/{record_id:uuid}", guards=[guard_write(entity)], operation_id=f"erase_{entity.name}", status_code=204,
-            summary=f"Erase a {entity.name} everywhere", responses=RESPONSES)
-    async def erase(request: HttpRequest[Any, Any, Any], record_id: RecordId, if_match: Match = None,
-                    zone: Zone = None) -> None:
+    @delete(
+        "/{record_id:uuid}",
+        guards=[guard_write(entity)],
+        operation_id=f"erase_{entity.name}",
+        status_code=204,
+        summary=f"Erase a {entity.name} everywhere",
+        responses=RESPONSES,
+    )
+    async def erase(
+        request: HttpRequest[Any, Any, Any], record_id: RecordId, if_match: Match = None, zone: Zone = None
+    ) -> None:
         asked = await _request(request, None, if_match)
         await Records(request.app.state.server, entity).erase(asked, record_id)
 
@@ -133,10 +188,16 @@ def _erase(entity: Entity) -> Any:
 def _get(entity: Entity) -> Any:
     shown_type = record_of(entity)
 
-    @get("/{record_id:uuid}", guards=[guard_read(entity)], operation_id=f"get_{entity.name}",
-         summary=f"Show a {entity.name}", responses=RESPONSES)
-    async def show(request: HttpRequest[Any, Any, Any], record_id: RecordId,
-                   zone: Zone = None) -> Response[shown_type]:  # type: ignore[valid-type]
+    @get(
+        "/{record_id:uuid}",
+        guards=[guard_read(entity)],
+        operation_id=f"get_{entity.name}",
+        summary=f"Show a {entity.name}",
+        responses=RESPONSES,
+    )
+    async def show(
+        request: HttpRequest[Any, Any, Any], record_id: RecordId, zone: Zone = None
+    ) -> Response[shown_type]:  # type: ignore[valid-type]
         records = Records(request.app.state.server, entity)
         return _answer(await records.get(principal_of(request), record_id), 200)
 
@@ -146,10 +207,20 @@ def _get(entity: Entity) -> Any:
 def _list(entity: Entity) -> Any:
     page_type = page_of(entity)
 
-    @get("/", guards=[guard_read(entity)], operation_id=f"list_{entity.name}", summary=f"List {entity.name} records",
-         responses=RESPONSES)
-    async def index(request: HttpRequest[Any, Any, Any], limit: Limit = 50, after: After = None,
-                    tenant: Tenant = None, zone: Zone = None) -> Response[page_type]:  # type: ignore[valid-type]
+    @get(
+        "/",
+        guards=[guard_read(entity)],
+        operation_id=f"list_{entity.name}",
+        summary=f"List {entity.name} records",
+        responses=RESPONSES,
+    )
+    async def index(
+        request: HttpRequest[Any, Any, Any],
+        limit: Limit = 50,
+        after: After = None,
+        tenant: Tenant = None,
+        zone: Zone = None,
+    ) -> Response[page_type]:  # type: ignore[valid-type]
         records = Records(request.app.state.server, entity)
         rows, more = await records.list(principal_of(request), limit, after, tenant)
         for row in rows:

@@ -47,7 +47,9 @@ def _scalar(field: Field) -> Any:
         case FieldType.ENUM:
             return Literal[field.values]
         case FieldType.INTEGER:
-            return Annotated[int, Meta(ge=field.min if field.min is not None else -_BIGINT, le=field.max or _BIGINT)]
+            return Annotated[
+                int, Meta(ge=field.min if field.min is not None else -_BIGINT, le=field.max or _BIGINT)
+            ]
         case FieldType.BOOLEAN:
             return bool
         case FieldType.TIMESTAMP:
@@ -89,11 +91,21 @@ def record_of(entity: Entity) -> type[msgspec.Struct]:
     """Return the answer that shows a record."""
     fields: list[Any] = [("id", UUID), ("zone", str)]
     fields += [("tenant_id", UUID)] if entity.scope is Scope.TENANT else []
-    plain = {FieldType.TEXT: str, FieldType.ENUM: str, FieldType.INTEGER: int, FieldType.BOOLEAN: bool,
-             FieldType.TIMESTAMP: datetime, FieldType.JSON: Any, FieldType.MAP: dict[str, Any],
-             FieldType.SET: list[str], FieldType.COUNTER: int}
-    fields += [(f.name, plain[f.type] if f.required or f.type is FieldType.JSON else plain[f.type] | None)
-               for f in entity.fields]
+    plain = {
+        FieldType.TEXT: str,
+        FieldType.ENUM: str,
+        FieldType.INTEGER: int,
+        FieldType.BOOLEAN: bool,
+        FieldType.TIMESTAMP: datetime,
+        FieldType.JSON: Any,
+        FieldType.MAP: dict[str, Any],
+        FieldType.SET: list[str],
+        FieldType.COUNTER: int,
+    }
+    fields += [
+        (f.name, plain[f.type] if f.required or f.type is FieldType.JSON else plain[f.type] | None)
+        for f in entity.fields
+    ]
     fields += [("residency", list[str]), ("updated_at", datetime), ("updated_in", str)]
     return msgspec.defstruct(_name(entity, ""), fields, kw_only=True)
 

@@ -45,8 +45,14 @@ def create_keys(folder: Path) -> None:
 
 
 def mint(
-    signing_key: Path, subject: str, role: str, audience: str, now_s: int,
-    *, tenant: str | None = None, lifetime_s: int = 900,
+    signing_key: Path,
+    subject: str,
+    role: str,
+    audience: str,
+    now_s: int,
+    *,
+    tenant: str | None = None,
+    lifetime_s: int = 900,
 ) -> str:
     """Return a signed token.
 
@@ -60,8 +66,14 @@ def mint(
         lifetime_s: for how long it is good.
     """
     key = OKPKey.import_key(json.loads(signing_key.read_text(encoding="utf-8")))
-    claims = {"iss": "acgs2", "sub": subject, "role": role, "aud": audience,
-              "iat": now_s, "exp": now_s + lifetime_s} | ({"tenant": tenant} if tenant else {})
+    claims = {
+        "iss": "acgs2",
+        "sub": subject,
+        "role": role,
+        "aud": audience,
+        "iat": now_s,
+        "exp": now_s + lifetime_s,
+    } | ({"tenant": tenant} if tenant else {})
     return jwt.encode({"alg": _ALGORITHM, "kid": key.kid}, claims, key, algorithms=[_ALGORITHM])
 
 
@@ -71,8 +83,11 @@ class Verifier:
     def __init__(self, jwks: Path, audience: str) -> None:
         self._keys = KeySet.import_key_set(json.loads(jwks.read_text(encoding="utf-8")))
         self._rules = jwt.JWTClaimsRegistry(
-            iss={"essential": True, "value": "acgs2"}, aud={"essential": True, "value": audience},
-            sub={"essential": True}, exp={"essential": True}, role={"essential": True, "values": list(ROLES)},
+            iss={"essential": True, "value": "acgs2"},
+            aud={"essential": True, "value": audience},
+            sub={"essential": True},
+            exp={"essential": True},
+            role={"essential": True, "values": list(ROLES)},
         )
 
     def verify(self, token: str) -> Principal:
@@ -86,10 +101,13 @@ class Verifier:
             self._rules.validate(claims)
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise TokenError(
-                "token-invalid", f"The token is not accepted: {error or type(error).__name__}.",
+                "token-invalid",
+                f"The token is not accepted: {error or type(error).__name__}.",
                 hint="Get a new one, for example with `acgs2 token`.",
             ) from error
         tenant = claims.get("tenant")
         if tenant is None and claims["role"] == "agent":
-            raise TokenError("token-invalid", "An agent's token names its tenant.", hint="Get one with a tenant.")
+            raise TokenError(
+                "token-invalid", "An agent's token names its tenant.", hint="Get one with a tenant."
+            )
         return Principal(str(claims["sub"]), claims["role"], str(tenant) if tenant is not None else None)

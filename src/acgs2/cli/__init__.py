@@ -49,8 +49,13 @@ class _Lazy(TyperGroup):
         return command
 
 
-app = Typer(cls=_Lazy, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
-            context_settings={"help_option_names": ["-h", "--help"]})
+app = Typer(
+    cls=_Lazy,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def _version(asked: bool) -> None:
@@ -63,13 +68,18 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    state: str = typer.Option("", "--state", metavar="DIR", help="State directory; also by the variable ACGS2_STATE."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+    state: str = typer.Option(
+        "", "--state", metavar="DIR", help="State directory; also by the variable ACGS2_STATE."
+    ),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version."
+    ),
 ) -> None:
     """Run AI agents under governance in many regions, and prove where their data is.
 
     Start with `acgs2 demo`. Every command takes --help; what a script would read takes --json.
-    Exit status: 0 done, 1 failed or findings, 2 wrong input, 3 refused, 4 try again, 5 the cluster is not well.
+    Exit status: 0 done, 1 failed or findings, 2 wrong input, 3 refused, 4 try again,
+    5 the cluster is not well.
     """
     if state:
         os.environ["ACGS2_STATE"] = state

@@ -15,7 +15,8 @@ _COMPONENT = typer.Option("all", "--component", help="postgres, server or all.")
 
 @app.command()
 def link(
-    a: str, b: str,
+    a: str,
+    b: str,
     cut: bool = typer.Option(False, "--cut", help="Carry nothing; connections stay open and hang."),
     one_way: bool = typer.Option(False, "--one-way", help="Only from A to B."),
     restore: bool = typer.Option(False, "--restore", help="Carry again what was held, at the usual speed."),
@@ -37,8 +38,11 @@ def link(
     if loss >= 0:
         changes["loss"] = loss
     if sum((cut, restore, bool(changes))) != 1 or loss >= 1:
-        raise InputError("chaos-unclear", "Say one thing: --cut, --restore, or how the link shall be.",
-                         hint="See `acgs2 chaos link --help`.")
+        raise InputError(
+            "chaos-unclear",
+            "Say one thing: --cut, --restore, or how the link shall be.",
+            hint="See `acgs2 chaos link --help`.",
+        )
     action = "cut" if cut else "restore" if restore else "set"
     _show(cluster().link(action, a, b, one_way=one_way, reset=reset, **changes), as_json, {a, b})
 
@@ -56,8 +60,15 @@ def _show(status: dict[str, Any], as_json: bool, only: set[str] | None) -> None:
     shown = table("Links", "from", "to", "rtt ms", "times", "loss", "state", "MB")
     for line in status["lines"]:
         if only is None or {line["from"], line["to"]} == only:
-            shown.add_row(line["from"], line["to"], f"{line['rtt_ms']:.1f}", f"{line['factor']:g}", f"{line['loss']:g}",
-                          "[red]cut[/]" if line["cut"] else "open", f"{line['bytes'] / 1e6:.1f}")
+            shown.add_row(
+                line["from"],
+                line["to"],
+                f"{line['rtt_ms']:.1f}",
+                f"{line['factor']:g}",
+                f"{line['loss']:g}",
+                "[red]cut[/]" if line["cut"] else "open",
+                f"{line['bytes'] / 1e6:.1f}",
+            )
     console().print(shown)
 
 

@@ -22,9 +22,17 @@ def conflicts(
     if as_json:
         emit(rows)
         return
-    shown = table(f"Conflicts known in {region}", "entity", "id", "field", "strategy", "lost in", "won in", "lost value")
+    shown = table(
+        f"Conflicts known in {region}", "entity", "id", "field", "strategy", "lost in", "won in", "lost value"
+    )
     for row in rows:
-        shown.add_row(row["entity"], row["key"], row["field"] or "(all)", row["strategy"],
-                      row["loser_origin"].partition("#")[0], row["winner_origin"].partition("#")[0],
-                      json.dumps(row["loser_value"])[:60])
+        shown.add_row(
+            row["entity"],
+            row["key"],
+            row["field"] or "(all)",
+            row["strategy"],
+            row["loser_origin"].partition("#")[0],
+            row["winner_origin"].partition("#")[0],
+            json.dumps(row["loser_value"])[:60],
+        )
     console().print(shown)

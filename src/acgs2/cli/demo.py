@@ -45,9 +45,15 @@ def demo(
     began_s = time.monotonic()
     cluster = bring_up("local", path, on_progress=quiet if as_json else progress_lines(out))
     if not as_json:
-        out.print(f"{len(cluster.state.topology.regions)} regions are up after {time.monotonic() - began_s:.1f} s\n")
+        out.print(
+            f"{len(cluster.state.topology.regions)} regions are up after {time.monotonic() - began_s:.1f} s\n"
+        )
     try:
-        say = quiet if as_json else lambda text: out.print(f"[dim]{time.monotonic() - began_s:5.1f} s[/]  {text}")
+        say = (
+            quiet
+            if as_json
+            else lambda text: out.print(f"[dim]{time.monotonic() - began_s:5.1f} s[/]  {text}")
+        )
         report = asyncio.run(run_demo(cluster, seconds, say, Random(seed)))
     finally:
         if not keep:
@@ -61,36 +67,76 @@ def demo(
 
 def _print(out: Any, cluster: Any, report: Report, keep: bool) -> None:
     zones = list(cluster.state.topology.zones)
-    placed = table("\nWhere each zone's records are (read from every database)", "region", *(f"{z}#" for z in zones))
+    placed = table(
+        "\nWhere each zone's records are (read from every database)", "region", *(f"{z}#" for z in zones)
+    )
     for region in cluster.state.topology.regions:
         row = report.placement.get(region, {})
         placed.add_row(region, *(str(row.get(z, "-")) for z in zones))
     out.print(placed)
-    lost = table("\nConcurrent changes and how they were resolved",
-                 "entity", "field", "strategy", "lost value", "lost in", "won in", "kept in")
+    lost = table(
+        "\nConcurrent changes and how they were resolved",
+        "entity",
+        "field",
+        "strategy",
+        "lost value",
+        "lost in",
+        "won in",
+        "kept in",
+    )
     for row in report.conflicts[:8]:
-        lost.add_row(row["entity"], row["field"] or "(all)", row["strategy"], str(row["lost"])[:40], row["lost_in"],
-                     row["won_in"], ", ".join(row["kept_in"]))
+        lost.add_row(
+            row["entity"],
+            row["field"] or "(all)",
+            row["strategy"],
+            str(row["lost"])[:40],
+            row["lost_in"],
+            row["won_in"],
+            ", ".join(row["kept_in"]),
+        )
     out.print(lost)
     links = table("\nLag per link, the cut included", "from", "to", "link ms", "p50 ms", "p99 ms", "samples#")
     for row in report.lag:
-        links.add_row(row["from"], row["to"], f"{row['link_ms']:.1f}", f"{row['p50_ms']:.1f}",
-                      f"{row['p99_ms']:.1f}", str(row["samples"]))
+        links.add_row(
+            row["from"],
+            row["to"],
+            f"{row['link_ms']:.1f}",
+            f"{row['p50_ms']:.1f}",
+            f"{row['p99_ms']:.1f}",
+            str(row["samples"]),
+        )
     out.print(links)
     writes = table("\nAcknowledged writes, as clients saw them", "zone", "p50 ms", "p99 ms", "durable in")
     for zone, (p50_ms, p99_ms) in report.write_ms.items():
-        writes.add_row(zone, f"{p50_ms:.1f}", f"{p99_ms:.1f}", " and ".join(cluster.state.topology.pair_of(zone)) or "one region")
+        writes.add_row(
+            zone,
+            f"{p50_ms:.1f}",
+            f"{p99_ms:.1f}",
+            " and ".join(cluster.state.topology.pair_of(zone)) or "one region",
+        )
     out.print(writes)
     verdict = report.verdict
     out.print(f"\n{report.acknowledged} writes acknowledged; refused: {report.refused or 'none'}")
-    _line(out, report.converged_s is not None, f"all regions agreed {report.converged_s} s after the last write")
+    _line(
+        out, report.converged_s is not None, f"all regions agreed {report.converged_s} s after the last write"
+    )
     _line(out, not verdict.misplaced, f"{len(verdict.misplaced)} records where they may not be")
     _line(out, not verdict.lost, f"{len(verdict.lost)} acknowledged records lost")
-    _line(out, not report.paired_lost, f"{report.killed} was killed; of {report.paired_acknowledged} writes that it had "
-          f"acknowledged for its pair, the other region lacks {report.paired_lost}")
-    out.print("\nTry next: acgs2 up; acgs2 status; acgs2 chaos link us-east-1 eu-west-1 --cut; acgs2 topology lint guide")
-    out.print(f"Still running in {cluster.state.path}; stop with acgs2 --state {cluster.state.path} down" if keep
-              else "Nothing is left running.")
+    _line(
+        out,
+        not report.paired_lost,
+        f"{report.killed} was killed; of {report.paired_acknowledged} writes that it had "
+        f"acknowledged for its pair, the other region lacks {report.paired_lost}",
+    )
+    out.print(
+        "\nTry next: acgs2 up; acgs2 status; acgs2 chaos link us-east-1 eu-west-1 --cut; "
+        "acgs2 topology lint guide"
+    )
+    out.print(
+        f"Still running in {cluster.state.path}; stop with acgs2 --state {cluster.state.path} down"
+        if keep
+        else "Nothing is left running."
+    )
 
 
 def _line(out: Any, good: bool, text: str) -> None:

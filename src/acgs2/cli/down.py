@@ -11,7 +11,9 @@ app = typer.Typer()
 
 @app.command()
 def down(
-    destroy: bool = typer.Option(False, "--destroy", help="Also remove the state directory with all its data."),
+    destroy: bool = typer.Option(
+        False, "--destroy", help="Also remove the state directory with all its data."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Stop every process of the cluster; its data stays unless --destroy is given."""

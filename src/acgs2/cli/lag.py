@@ -27,8 +27,16 @@ def lag(
         try:
             for row in call(found, region, "GET", "/api/v1/lag", params={"window_s": window_s}):
                 delay_ms = delays[frozenset((row["source"], region))]
-                rows.append({"from": row["source"], "to": region, "samples": row["samples"], "link_ms": delay_ms,
-                             "p50_ms": row["p50_ms"], "p99_ms": row["p99_ms"]})
+                rows.append(
+                    {
+                        "from": row["source"],
+                        "to": region,
+                        "samples": row["samples"],
+                        "link_ms": delay_ms,
+                        "p50_ms": row["p50_ms"],
+                        "p99_ms": row["p99_ms"],
+                    }
+                )
         except AcgsError:
             away.append(region)
     if as_json:
@@ -36,8 +44,14 @@ def lag(
         return
     shown = table(f"Lag of the last {window_s} s", "from", "to", "samples#", "link ms", "p50 ms", "p99 ms")
     for row in rows:
-        shown.add_row(str(row["from"]), str(row["to"]), str(row["samples"]), f"{row['link_ms']:.1f}",
-                      f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}")
+        shown.add_row(
+            str(row["from"]),
+            str(row["to"]),
+            str(row["samples"]),
+            f"{row['link_ms']:.1f}",
+            f"{row['p50_ms']:.1f}",
+            f"{row['p99_ms']:.1f}",
+        )
     console().print(shown)
     for region in away:
         console().print(f"[red]{region} does not answer[/]")

@@ -22,12 +22,18 @@ def logs(
 ) -> None:
     """Show what the processes of the cluster logged."""
     folder = cluster().state.logs
-    files = sorted(f for f in folder.glob("*.log")
-                   if f.name.startswith(region) and (not component or f".{component}." in f.name))
+    files = sorted(
+        f
+        for f in folder.glob("*.log")
+        if f.name.startswith(region) and (not component or f".{component}." in f.name)
+    )
     if not files:
         names = ", ".join(sorted({f.name.partition(".")[0] for f in folder.glob("*.log")}))
-        raise InputError("log-unknown", f"There is no log of {region} {component}".strip() + ".",
-                         hint=f"There are logs of {names}.")
+        raise InputError(
+            "log-unknown",
+            f"There is no log of {region} {component}".strip() + ".",
+            hint=f"There are logs of {names}.",
+        )
     ends: dict[str, int] = {}
     for file in files:
         print(f"==> {file.name} <==")

@@ -12,7 +12,9 @@ from acgs2.errors import InputError
 
 _REGION = typer.Option(..., "--region", help="The region to ask.")
 _ZONE = typer.Option(..., "--zone", help="The zone of the data.")
-_FIELDS = typer.Argument(None, metavar="FIELD=VALUE...", help="Fields; a value that is JSON is taken as JSON.")
+_FIELDS = typer.Argument(
+    None, metavar="FIELD=VALUE...", help="Fields; a value that is JSON is taken as JSON."
+)
 
 
 def app_for(name: str) -> typer.Typer:
@@ -21,8 +23,12 @@ def app_for(name: str) -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, help=f"List, show, create, change and erase {name}.")
 
     @app.command("list")
-    def list_(region: str = _REGION, tenant: str = typer.Option("", "--tenant"), limit: int = typer.Option(50, "-n"),
-              as_json: bool = JSON) -> None:
+    def list_(
+        region: str = _REGION,
+        tenant: str = typer.Option("", "--tenant"),
+        limit: int = typer.Option(50, "-n"),
+        as_json: bool = JSON,
+    ) -> None:
         """List records that a region holds."""
         params = {"limit": limit} | ({"tenant": tenant} if tenant else {})
         items = call(cluster(), region, "GET", path, params=params)["items"]
@@ -31,8 +37,13 @@ def app_for(name: str) -> typer.Typer:
             return
         shown = table(f"{name} in {region}", "id", "zone", "name", "held in", "updated in")
         for item in items:
-            shown.add_row(item["id"], item["zone"], str(item.get("name") or item.get("display_name") or "-"),
-                          ", ".join(item["residency"]), item["updated_in"])
+            shown.add_row(
+                item["id"],
+                item["zone"],
+                str(item.get("name") or item.get("display_name") or "-"),
+                ", ".join(item["residency"]),
+                item["updated_in"],
+            )
         console().print(shown)
 
     @app.command()
@@ -41,18 +52,34 @@ def app_for(name: str) -> typer.Typer:
         _print(call(cluster(), region, "GET", f"{path}/{record}"), as_json)
 
     @app.command()
-    def create(fields: list[str] = _FIELDS, region: str = _REGION, zone: str = _ZONE,
-               key: str = typer.Option("", "--idempotency-key"), as_json: bool = JSON) -> None:
+    def create(
+        fields: list[str] = _FIELDS,
+        region: str = _REGION,
+        zone: str = _ZONE,
+        key: str = typer.Option("", "--idempotency-key"),
+        as_json: bool = JSON,
+    ) -> None:
         """Create a record."""
         headers = {"idempotency-key": key} if key else {}
         _print(call(cluster(), region, "POST", path, zone=zone, body=_body(fields), headers=headers), as_json)
 
     @app.command()
-    def change(record: str, fields: list[str] = _FIELDS, region: str = _REGION, zone: str = _ZONE,
-               if_match: str = typer.Option("", "--if-match"), as_json: bool = JSON) -> None:
+    def change(
+        record: str,
+        fields: list[str] = _FIELDS,
+        region: str = _REGION,
+        zone: str = _ZONE,
+        if_match: str = typer.Option("", "--if-match"),
+        as_json: bool = JSON,
+    ) -> None:
         """Change a record; sets take {"add": [], "remove": []}, counters {"increment": n}."""
         headers = {"if-match": if_match} if if_match else {}
-        _print(call(cluster(), region, "PATCH", f"{path}/{record}", zone=zone, body=_body(fields), headers=headers), as_json)
+        _print(
+            call(
+                cluster(), region, "PATCH", f"{path}/{record}", zone=zone, body=_body(fields), headers=headers
+            ),
+            as_json,
+        )
 
     @app.command()
     def erase(record: str, region: str = _REGION, zone: str = _ZONE, as_json: bool = JSON) -> None:
@@ -68,7 +95,9 @@ def _body(fields: list[str] | None) -> dict[str, Any]:
     for field in fields or []:
         name, equals, value = field.partition("=")
         if not equals:
-            raise InputError("field-invalid", f"{field!r} is not FIELD=VALUE.", hint='For example name="Acme".')
+            raise InputError(
+                "field-invalid", f"{field!r} is not FIELD=VALUE.", hint='For example name="Acme".'
+            )
         try:
             body[name] = json.loads(value)
         except ValueError:

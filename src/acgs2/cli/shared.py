@@ -35,7 +35,9 @@ def emit(value: Any) -> None:
 
 def table(title: str, *columns: str) -> Table:
     """Return an empty table in the house's style."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    made = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+    )
     for column in columns:
         right = column.endswith((" ms", "#", "MB"))
         made.add_column(column.removesuffix("#"), justify="right" if right else "left", no_wrap=False)
@@ -70,12 +72,26 @@ def operator_token(of: Cluster) -> str:
     """Return an operator's token for a local cluster."""
     from acgs2.api.tokens import mint
 
-    return mint(of.state.path / "secrets" / "signing.json", "operator@cli", "operator",
-                of.state.topology.name, int(time.time()))
+    return mint(
+        of.state.path / "secrets" / "signing.json",
+        "operator@cli",
+        "operator",
+        of.state.topology.name,
+        int(time.time()),
+    )
 
 
-def call(of: Cluster, region: str, method: str, path: str, *, zone: str | None = None, body: Any = None,
-         headers: dict[str, str] | None = None, params: dict[str, Any] | None = None) -> Any:
+def call(
+    of: Cluster,
+    region: str,
+    method: str,
+    path: str,
+    *,
+    zone: str | None = None,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+    params: dict[str, Any] | None = None,
+) -> Any:
     """Send a request to a region's API and return its JSON.
 
     Raises:
@@ -84,16 +100,22 @@ def call(of: Cluster, region: str, method: str, path: str, *, zone: str | None =
     import httpx
 
     if region not in of.state.topology.regions:
-        raise InputError("region-unknown", f"There is no region {region}.",
-                         hint=f"Regions: {', '.join(of.state.topology.regions)}.")
+        raise InputError(
+            "region-unknown",
+            f"There is no region {region}.",
+            hint=f"Regions: {', '.join(of.state.topology.regions)}.",
+        )
     sent = {"authorization": f"Bearer {operator_token(of)}", **(headers or {})}
     if zone:
         sent["x-data-sovereignty"] = zone
     try:
-        answer = httpx.request(method, of.state.url(region) + path, headers=sent, json=body, params=params, timeout=15)
+        answer = httpx.request(
+            method, of.state.url(region) + path, headers=sent, json=body, params=params, timeout=15
+        )
     except httpx.HTTPError as error:
-        raise UnavailableError("region-away", f"{region} does not answer: {error}.",
-                               hint="See `acgs2 status`.") from error
+        raise UnavailableError(
+            "region-away", f"{region} does not answer: {error}.", hint="See `acgs2 status`."
+        ) from error
     content = answer.json() if answer.content else {}
     if answer.status_code < 400:
         return content

@@ -33,17 +33,29 @@ def status(as_json: bool = JSON) -> None:
     shown = table("Regions", "region", "role", "database", "server", "zones held", "incidents#")
     for region in regions:
         parts = {c["component"]: c["phase"] for c in state["regions"].get(region, [])}
-        held = ", ".join(f"{zone} {sum(kinds.values())}" for zone, kinds in seen[region].get("holdings", {}).items())
+        held = ", ".join(
+            f"{zone} {sum(kinds.values())}" for zone, kinds in seen[region].get("holdings", {}).items()
+        )
         phases = [_phase(parts.get(p, "-")) for p in ("postgres", "server")]
-        shown.add_row(region, found.state.topology.regions[region].role, *phases,
-                      held or "-", str(seen[region].get("incidents_open", "-")))
+        shown.add_row(
+            region,
+            found.state.topology.regions[region].role,
+            *phases,
+            held or "-",
+            str(seen[region].get("incidents_open", "-")),
+        )
     out.print(shown)
     links = table("\nLag of the last minute", "from", "to", "link one way ms", "p50 ms", "p99 ms")
     delays = {frozenset((n.a, n.b)): n.rtt_ms / 2 for n in found.state.topology.links()}
     for region in regions:
         for row in seen[region].get("lag", []):
-            links.add_row(row["source"], region, f"{delays[frozenset((row['source'], region))]:.1f}",
-                          f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}")
+            links.add_row(
+                row["source"],
+                region,
+                f"{delays[frozenset((row['source'], region))]:.1f}",
+                f"{row['p50_ms']:.1f}",
+                f"{row['p99_ms']:.1f}",
+            )
     out.print(links)
     zones = table("\nZones", "zone", "regulation", "home regions", "acknowledged in")
     for name, zone in found.state.topology.zones.items():
@@ -60,7 +72,10 @@ def _phase(phase: str) -> str:
 def _look(found: Any, region: str) -> dict[str, Any]:
     try:
         health = call(found, region, "GET", "/health")
-        return {**health, "lag": call(found, region, "GET", "/api/v1/lag"),
-                "holdings": call(found, region, "GET", "/api/v1/holdings")}
+        return {
+            **health,
+            "lag": call(found, region, "GET", "/api/v1/lag"),
+            "holdings": call(found, region, "GET", "/api/v1/holdings"),
+        }
     except AcgsError as error:
         return {"status": "away", "reason": error.message}

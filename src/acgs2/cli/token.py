@@ -27,8 +27,17 @@ def token(
     from acgs2.api.tokens import ROLES, mint
 
     if role not in ROLES or (role == "agent" and not tenant):
-        raise InputError("role-invalid", f"{role} is not a role, or needs --tenant.", hint=f"Roles: {', '.join(ROLES)}.")
+        raise InputError(
+            "role-invalid", f"{role} is not a role, or needs --tenant.", hint=f"Roles: {', '.join(ROLES)}."
+        )
     found = cluster()
-    made = mint(found.state.path / "secrets" / "signing.json", subject, role, found.state.topology.name,
-                int(time.time()), tenant=tenant or None, lifetime_s=lifetime_s)
+    made = mint(
+        found.state.path / "secrets" / "signing.json",
+        subject,
+        role,
+        found.state.topology.name,
+        int(time.time()),
+        tenant=tenant or None,
+        lifetime_s=lifetime_s,
+    )
     emit({"token": made, "expires_in_s": lifetime_s}) if as_json else print(made)

@@ -29,8 +29,13 @@ def lint(file: str = _FILE, as_json: bool = JSON) -> None:
     findings = find(topology, datetime.now(UTC))
     errors = sum(f.severity == "error" for f in findings)
     if as_json:
-        emit({"file": str(path), "errors": errors,
-              "findings": [f.as_dict() | {"line": line_of(f.path, lines)} for f in findings]})
+        emit(
+            {
+                "file": str(path),
+                "errors": errors,
+                "findings": [f.as_dict() | {"line": line_of(f.path, lines)} for f in findings],
+            }
+        )
         raise typer.Exit(1 if errors else 0)
     out = console()
     for finding in findings:
@@ -73,8 +78,13 @@ def show(file: str = _FILE, as_json: bool = JSON) -> None:
             held = [kind for kind in kinds if region in decided[kind].residency]
             if held:
                 basis = sorted({decided[kind].basis[region] for kind in held})
-                holders.add_row(name, zone.regulation, region, ", ".join(basis),
-                                "all" if len(held) == len(kinds) else ", ".join(held))
+                holders.add_row(
+                    name,
+                    zone.regulation,
+                    region,
+                    ", ".join(basis),
+                    "all" if len(held) == len(kinds) else ", ".join(held),
+                )
     out.print(holders)
 
 

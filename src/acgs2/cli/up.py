@@ -10,8 +10,14 @@ from acgs2.cli.shared import JSON, console, emit, state_path
 
 app = typer.Typer()
 
-_STEPS = {"starting": "starting", "template": "preparing one database", "databases": "starting databases",
-          "subscriptions": "connecting regions", "servers": "starting servers", "ready": "ready"}
+_STEPS = {
+    "starting": "starting",
+    "template": "preparing one database",
+    "databases": "starting databases",
+    "subscriptions": "connecting regions",
+    "servers": "starting servers",
+    "ready": "ready",
+}
 
 
 def progress_lines(out: Any) -> Any:
@@ -49,7 +55,9 @@ def up(
 
     out = console()
     began_s = time.monotonic()
-    cluster = bring_up(topology, state_path(), on_progress=(lambda _: None) if as_json else progress_lines(out))
+    cluster = bring_up(
+        topology, state_path(), on_progress=(lambda _: None) if as_json else progress_lines(out)
+    )
     took_s = time.monotonic() - began_s
     regions = {name: cluster.state.url(name) for name in cluster.state.topology.regions}
     if as_json:

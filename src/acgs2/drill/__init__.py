@@ -1,1 +1,1 @@
-"""Loads from outside, faults, and judgements read from the servers' data, never from the code that is judged."""
+"""Loads from outside, faults, and judgements read from the servers' data, never from our code."""

@@ -38,8 +38,12 @@ def agreement(databases: Mapping[str, psycopg.Connection[Any]]) -> list[str]:
     for entity in entities().values():
         columns = [c for c in columns_of(entity) if c != "sent_to"]
         query = sql.SQL("SELECT key::text, residency, md5(row({})::text) FROM {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier("acgs", entity.name))
-        held = {region: {k: (r, d) for k, r, d in conn.execute(query).fetchall()} for region, conn in databases.items()}
+            sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier("acgs", entity.name)
+        )
+        held = {
+            region: {k: (r, d) for k, r, d in conn.execute(query).fetchall()}
+            for region, conn in databases.items()
+        }
         for key in sorted({k for rows in held.values() for k in rows}):
             versions = {region: rows[key][1] for region, rows in held.items() if key in rows}
             holders = next(rows[key][0] for rows in held.values() if key in rows)
@@ -55,8 +59,11 @@ def misplaced(databases: Mapping[str, psycopg.Connection[Any]]) -> list[str]:
     for region, conn in databases.items():
         for entity in entities().values():
             query = sql.SQL("SELECT key::text FROM {} WHERE NOT erased AND NOT %s = ANY (residency)").format(
-                sql.Identifier("acgs", entity.name))
-            found += [f"{region}: {entity.name} {key}" for (key,) in conn.execute(query, (region,)).fetchall()]
+                sql.Identifier("acgs", entity.name)
+            )
+            found += [
+                f"{region}: {entity.name} {key}" for (key,) in conn.execute(query, (region,)).fetchall()
+            ]
     return found
 
 
@@ -70,7 +77,9 @@ def missing(
             wanted.setdefault(_PATHS[each.entity], set()).add(each.key)
     lost: list[str] = []
     for entity, keys in wanted.items():
-        query = sql.SQL("SELECT key::text FROM {} WHERE key = ANY (%s::uuid[])").format(sql.Identifier("acgs", entity))
+        query = sql.SQL("SELECT key::text FROM {} WHERE key = ANY (%s::uuid[])").format(
+            sql.Identifier("acgs", entity)
+        )
         there = {k for conn in databases.values() for (k,) in conn.execute(query, (list(keys),)).fetchall()}
         lost += [f"{entity} {key}" for key in sorted(keys - there)]
     return lost

@@ -61,12 +61,16 @@ async def run_demo(cluster: Cluster, seconds: float, say: Say, rng: Random) -> R
         say(f"writing for {seconds:g} s from {len(topology.zones) * 4} clients, into every zone")
         jobs = [
             write_for(clients[region], zone, tenants[zone], seconds, Random(rng.random()))
-            for zone in tenants for region in _writers(cluster, zone) for _ in range(2)
+            for zone in tenants
+            for region in _writers(cluster, zone)
+            for _ in range(2)
         ]
         await asyncio.gather(*jobs, _conflict(cluster, clients, tenants, seconds, say))
         with ExitStack() as stack:
-            databases = {r: stack.enter_context(psycopg.connect(state.dsn(r, "acgs_owner"), autocommit=True))
-                         for r in topology.regions}
+            databases = {
+                r: stack.enter_context(psycopg.connect(state.dsn(r, "acgs_owner"), autocommit=True))
+                for r in topology.regions
+            }
             report.converged_s = await _converge(databases)
             say("regions agree" if report.converged_s is not None else "regions do not agree")
             report.verdict = judge(databases, history.acknowledged)
@@ -117,7 +121,9 @@ async def _conflict(
     a, b = _writers(cluster, zone)
     profiles: list[str] = []
     for number in range(5):
-        made = await clients[a].send("POST", "users", zone, {"tenant_id": tenants[zone], "display_name": f"Shared {number}"})
+        made = await clients[a].send(
+            "POST", "users", zone, {"tenant_id": tenants[zone], "display_name": f"Shared {number}"}
+        )
         if made:
             profiles.append(made["id"])
     await asyncio.sleep(seconds * 0.3)
@@ -125,15 +131,24 @@ async def _conflict(
     say(f"cut the link {a} - {b}; both change the same {len(profiles)} profiles of zone {zone}")
     for profile in profiles:
         for region in (a, b):
-            await clients[region].send("PATCH", f"users/{profile}", zone, {
-                "display_name": f"named in {region}", "preferences": {"add": [f"seen-in-{region}"]},
-                "login_count": {"increment": 1}})
+            await clients[region].send(
+                "PATCH",
+                f"users/{profile}",
+                zone,
+                {
+                    "display_name": f"named in {region}",
+                    "preferences": {"add": [f"seen-in-{region}"]},
+                    "login_count": {"increment": 1},
+                },
+            )
     await asyncio.sleep(seconds * 0.3)
     await asyncio.to_thread(cluster.link, "restore", a, b)
     say(f"restored the link {a} - {b}")
 
 
-async def _converge(databases: Mapping[str, psycopg.Connection[Any]], timeout_s: float = 30.0) -> float | None:
+async def _converge(
+    databases: Mapping[str, psycopg.Connection[Any]], timeout_s: float = 30.0
+) -> float | None:
     began_s = time.monotonic()
     while time.monotonic() - began_s < timeout_s:
         if not await asyncio.to_thread(agreement, databases):
@@ -156,11 +171,25 @@ def _placement(databases: Mapping[str, psycopg.Connection[Any]]) -> dict[str, di
 def _conflicts(databases: Mapping[str, psycopg.Connection[Any]]) -> list[dict[str, Any]]:
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for region, conn in databases.items():
-        query = b"SELECT entity, field, strategy, zone, loser_origin, winner_origin, loser_value, key::text FROM acgs.conflict"
+        query = (
+            b"SELECT entity, field, strategy, zone, loser_origin, winner_origin, loser_value, key::text "
+            b"FROM acgs.conflict"
+        )
         for entity, name, strategy, zone, loser, winner, value, key in conn.execute(query).fetchall():
-            row = rows.setdefault((entity, key, name, loser), {
-                "entity": entity, "key": key, "field": name, "strategy": strategy, "zone": zone, "lost": value,
-                "lost_in": loser.partition("#")[0], "won_in": winner.partition("#")[0], "kept_in": []})
+            row = rows.setdefault(
+                (entity, key, name, loser),
+                {
+                    "entity": entity,
+                    "key": key,
+                    "field": name,
+                    "strategy": strategy,
+                    "zone": zone,
+                    "lost": value,
+                    "lost_in": loser.partition("#")[0],
+                    "won_in": winner.partition("#")[0],
+                    "kept_in": [],
+                },
+            )
             row["kept_in"].append(region)
     return list(rows.values())
 
@@ -169,21 +198,38 @@ def _lag(cluster: Cluster, databases: Mapping[str, psycopg.Connection[Any]]) -> 
     delays = {frozenset((n.a, n.b)): n.rtt_ms / 2 for n in cluster.state.topology.links()}
     rows: list[dict[str, Any]] = []
     for region, conn in databases.items():
-        for source, samples, p50_ms, p99_ms in conn.execute(fragments("api.sql")["lag"].encode(), {"window_s": 60}).fetchall():
-            rows.append({"from": source, "to": region, "samples": samples, "link_ms": delays[frozenset((source, region))],
-                         "p50_ms": round(p50_ms, 1), "p99_ms": round(p99_ms, 1)})
+        for source, samples, p50_ms, p99_ms in conn.execute(
+            fragments("api.sql")["lag"].encode(), {"window_s": 60}
+        ).fetchall():
+            rows.append(
+                {
+                    "from": source,
+                    "to": region,
+                    "samples": samples,
+                    "link_ms": delays[frozenset((source, region))],
+                    "p50_ms": round(p50_ms, 1),
+                    "p99_ms": round(p99_ms, 1),
+                }
+            )
     return rows
 
 
 async def _kill(
-    cluster: Cluster, clients: Mapping[str, Client], tenants: Mapping[str, str], history: History,
-    databases: dict[str, psycopg.Connection[Any]], report: Report, say: Say,
+    cluster: Cluster,
+    clients: Mapping[str, Client],
+    tenants: Mapping[str, str],
+    history: History,
+    databases: dict[str, psycopg.Connection[Any]],
+    report: Report,
+    say: Say,
 ) -> None:
-    """Kill the region that takes a pair's writes, in the middle of them; the other must have every acknowledged one."""
+    """Kill the region that takes a pair's writes; the other must have every acknowledged one."""
     zone = next(z for z in tenants if cluster.state.topology.pair_of(z))
     taker, other = cluster.state.topology.pair_of(zone)
     before = len(history.acknowledged)
-    writers = [asyncio.create_task(write_for(clients[taker], zone, tenants[zone], 3.0, Random(n))) for n in range(4)]
+    writers = [
+        asyncio.create_task(write_for(clients[taker], zone, tenants[zone], 3.0, Random(n))) for n in range(4)
+    ]
     await asyncio.sleep(1.0)
     databases.pop(taker).close()
     say(f"kill -9 of {taker} while it takes writes of zone {zone}")
@@ -195,4 +241,7 @@ async def _kill(
     report.killed = taker
     report.paired_acknowledged = len(acknowledged)
     report.paired_lost = len(missing({other: databases[other]}, acknowledged))
-    say(f"{len(history.acknowledged) - before} more writes had been acknowledged; looking for all of them in {other}")
+    say(
+        f"{len(history.acknowledged) - before} more writes had been acknowledged; "
+        f"looking for all of them in {other}"
+    )

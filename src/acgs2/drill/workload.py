@@ -65,7 +65,9 @@ class Client:
             return None
         record: dict[str, Any] = answer.json() if answer.content else {}
         self._history.acknowledged.append(
-            Acknowledged(self.region, zone, path.partition("/")[0], record.get("id", ""), time.monotonic() - began_s)
+            Acknowledged(
+                self.region, zone, path.partition("/")[0], record.get("id", ""), time.monotonic() - began_s
+            )
         )
         return record
 
@@ -77,16 +79,29 @@ async def write_for(client: Client, zone: str, tenant: str, seconds: float, rng:
     while time.monotonic() < ends_s:
         choice = rng.random()
         if choice < 0.4 or not users:
-            made = await client.send("POST", "users", zone, {
-                "tenant_id": tenant, "display_name": f"Person {rng.randrange(10**9)}",
-                "preferences": rng.sample(["dark", "compact", "beta", "mail", "sms"], 2)})
+            made = await client.send(
+                "POST",
+                "users",
+                zone,
+                {
+                    "tenant_id": tenant,
+                    "display_name": f"Person {rng.randrange(10**9)}",
+                    "preferences": rng.sample(["dark", "compact", "beta", "mail", "sms"], 2),
+                },
+            )
             if made:
                 users.append(made["id"])
         elif choice < 0.7:
             await client.send("PATCH", f"users/{rng.choice(users)}", zone, {"login_count": {"increment": 1}})
         elif choice < 0.85:
-            await client.send("POST", "agents", zone, {"tenant_id": tenant, "name": f"agent {rng.randrange(10**6)}"})
+            await client.send(
+                "POST", "agents", zone, {"tenant_id": tenant, "name": f"agent {rng.randrange(10**6)}"}
+            )
         else:
-            await client.send("POST", "audit-events", zone, {
-                "tenant_id": tenant, "actor": "demo", "action": "looked", "subject": rng.choice(users)})
+            await client.send(
+                "POST",
+                "audit-events",
+                zone,
+                {"tenant_id": tenant, "actor": "demo", "action": "looked", "subject": rng.choice(users)},
+            )
         await asyncio.sleep(0)

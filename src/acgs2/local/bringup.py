@@ -93,8 +93,11 @@ class Bringup:
     def _data(self, region: str) -> None:
         topology = self._state.topology
         make_data(
-            self._state.path / "template", self._state.data_path(region), self._owner,
-            self._state.ports[f"postgres/{region}"], len(topology.regions),
+            self._state.path / "template",
+            self._state.data_path(region),
+            self._owner,
+            self._state.ports[f"postgres/{region}"],
+            len(topology.regions),
         )
         incarnation = self._state.region_path(region) / "incarnation"
         if not incarnation.exists():
@@ -102,40 +105,65 @@ class Bringup:
 
     def _postgres(self, region: str) -> Child:
         return Child(
-            region, "postgres",
+            region,
+            "postgres",
             [self._binaries.command("postgres"), "-D", str(self._state.data_path(region))],
-            self._state.logs / f"{region}.postgres.log", self._owner,
-            stop_signal=signal.SIGINT, parent_died_signal=signal.SIGQUIT,
+            self._state.logs / f"{region}.postgres.log",
+            self._owner,
+            stop_signal=signal.SIGINT,
+            parent_died_signal=signal.SIGQUIT,
         )
 
     def _python(self, region: str, component: str, module: str, config: bytes) -> Child:
         path = self._state.path / "secrets" / f"{component}.{region}.json"
         path.touch(mode=0o600)
         path.write_bytes(config)
-        return Child(region, component, [sys.executable, "-m", module, str(path)],
-                     self._state.logs / f"{region}.{component}.log", type(self._owner)())
+        return Child(
+            region,
+            component,
+            [sys.executable, "-m", module, str(path)],
+            self._state.logs / f"{region}.{component}.log",
+            type(self._owner)(),
+        )
 
     def _links(self) -> Child:
         state = self._state
         links = state.topology.links()
         routes = [
             RouteSpec(
-                source=a, target=b, service=service,
-                listen_port=state.ports[f"route/{a}/{b}/{service}"], target_port=state.ports[f"{service}/{b}"],
+                source=a,
+                target=b,
+                service=service,
+                listen_port=state.ports[f"route/{a}/{b}/{service}"],
+                target_port=state.ports[f"{service}/{b}"],
             )
-            for link in links for a, b in ((link.a, link.b), (link.b, link.a)) for service in SERVICES
+            for link in links
+            for a, b in ((link.a, link.b), (link.b, link.a))
+            for service in SERVICES
         ]
-        specs = [LinkSpec(a=n.a, b=n.b, rtt_ms=n.rtt_ms, jitter_ms=n.jitter_ms,
-                          bandwidth_mbps=n.bandwidth_mbps, loss=n.loss) for n in links]
-        config = LinksConfig(control_port=state.ports["links"], token=state.secrets["links"],
-                             routes=routes, links=specs)
+        specs = [
+            LinkSpec(
+                a=n.a,
+                b=n.b,
+                rtt_ms=n.rtt_ms,
+                jitter_ms=n.jitter_ms,
+                bandwidth_mbps=n.bandwidth_mbps,
+                loss=n.loss,
+            )
+            for n in links
+        ]
+        config = LinksConfig(
+            control_port=state.ports["links"], token=state.secrets["links"], routes=routes, links=specs
+        )
         return self._python("links", "links", "acgs2.local.links", msgspec.json.encode(config))
 
     def _server(self, region: str) -> Child:
         state = self._state
         peers = {
             b: f"http://127.0.0.1:{state.ports[f'route/{region}/{b}/api']}"
-            for link in state.topology.links() for a, b in ((link.a, link.b), (link.b, link.a)) if a == region
+            for link in state.topology.links()
+            for a, b in ((link.a, link.b), (link.b, link.a))
+            if a == region
         }
         config = {
             "region": region,
@@ -188,8 +216,10 @@ class Bringup:
             if child.pid is None or time.monotonic() > deadline_s:
                 log = self._state.logs / f"{child.region}.{child.component}.log"
                 raise RuntimeFault(
-                    "not-ready", f"{child.component} of {child.region} does not come up: {_tail(log)}",
-                    hint=f"See `acgs2 logs {child.region}`.", region=child.region,
+                    "not-ready",
+                    f"{child.component} of {child.region} does not come up: {_tail(log)}",
+                    hint=f"See `acgs2 logs {child.region}`.",
+                    region=child.region,
                 )
             await asyncio.sleep(0.03)
         child.phase = "ready"

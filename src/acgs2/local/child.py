@@ -1,4 +1,4 @@
-"""A process that the supervisor owns: started, signalled with all its descendants, restarted when it crashes."""
+"""A process that the supervisor owns, signalled with all its descendants."""
 
 from __future__ import annotations
 
@@ -69,8 +69,13 @@ class Child:
         self.phase = "starting"
         with self._log.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
-                start_new_session=True, preexec_fn=die_with_parent(self._parent_died_signal),
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=die_with_parent(self._parent_died_signal),
                 **self._owner.popen(),  # type: ignore[arg-type]
             )
 

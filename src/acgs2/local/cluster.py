@@ -33,13 +33,20 @@ class Cluster:
 
     def ask(self, action: str, **request: Any) -> dict[str, Any]:
         """Ask the supervisor; raises RuntimeFault `not-running`."""
-        return ask(self.state.ports["supervisor"], self.state.secrets["supervisor"],
-                   {"action": action, **request}, timeout_s=90)
+        return ask(
+            self.state.ports["supervisor"],
+            self.state.secrets["supervisor"],
+            {"action": action, **request},
+            timeout_s=90,
+        )
 
     def link(self, action: str, a: str = "", b: str = "", **request: Any) -> dict[str, Any]:
         """Ask the links process to cut, restore or change a link."""
-        return ask(self.state.ports["links"], self.state.secrets["links"],
-                   {"action": action, "a": a, "b": b, **request})
+        return ask(
+            self.state.ports["links"],
+            self.state.secrets["links"],
+            {"action": action, "a": a, "b": b, **request},
+        )
 
     def running(self) -> bool:
         """Return whether the supervisor answers."""
@@ -104,7 +111,11 @@ def up(
             with (state.logs / "supervisor.log").open("ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "acgs2.local.supervisor", str(state.path)],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    start_new_session=True,
                 )
             _await_ready(cluster, process, on_progress, timeout_s)
         else:
@@ -123,7 +134,8 @@ def _await_ready(
         except RuntimeFault as error:
             if process.poll() is not None:
                 raise RuntimeFault(
-                    "supervisor-failed", f"The supervisor ended: {_last_line(cluster.state)}",
+                    "supervisor-failed",
+                    f"The supervisor ended: {_last_line(cluster.state)}",
                     hint=f"See {cluster.state.logs / 'supervisor.log'}.",
                 ) from error
             status = {}
@@ -137,8 +149,9 @@ def _await_ready(
             return
         if time.monotonic() > deadline_s:
             cluster.down()
-            raise RuntimeFault("not-ready", f"The cluster is not ready after {timeout_s:g} s.",
-                               hint="See `acgs2 logs`.")
+            raise RuntimeFault(
+                "not-ready", f"The cluster is not ready after {timeout_s:g} s.", hint="See `acgs2 logs`."
+            )
         time.sleep(0.05)
 
 

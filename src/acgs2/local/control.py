@@ -25,7 +25,8 @@ def ask(port: int, token: str, request: dict[str, Any], *, timeout_s: float = 10
                 line = file.readline()
     except OSError as error:
         raise RuntimeFault(
-            "not-running", f"The cluster does not answer on port {port}: {error}.",
+            "not-running",
+            f"The cluster does not answer on port {port}: {error}.",
             hint="Start it with `acgs2 up`.",
         ) from error
     answer: dict[str, Any] = json.loads(line or b"{}")

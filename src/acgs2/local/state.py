@@ -144,8 +144,12 @@ def create_state(path: Path, topology_path: Path) -> State:
             )
         return state
     try:
-        for folder, mode in ((path, 0o711), (path / "secrets", 0o700), (path / "logs", 0o700),
-                             (path / "regions", 0o711)):
+        for folder, mode in (
+            (path, 0o711),
+            (path / "secrets", 0o700),
+            (path / "logs", 0o700),
+            (path / "regions", 0o711),
+        ):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(mode)
         keys = {name: secrets.token_urlsafe(24) for name in _SECRETS}

@@ -54,8 +54,11 @@ class Supervisor:
         if isinstance(error, AcgsError):
             self._bringup.failure = error.as_dict()
         else:
-            self._bringup.failure = {"error": "internal", "message": repr(error),
-                                     "hint": f"See {self._state.logs / 'supervisor.log'}."}
+            self._bringup.failure = {
+                "error": "internal",
+                "message": repr(error),
+                "hint": f"See {self._state.logs / 'supervisor.log'}.",
+            }
 
     def _watch(self, child: Child) -> None:
         self._watchers.append(asyncio.create_task(self._keep(child)))
@@ -80,7 +83,10 @@ class Supervisor:
             while line := await reader.readline():
                 try:
                     request = json.loads(line)
-                    if not isinstance(request, dict) or request.get("token") != self._state.secrets["supervisor"]:
+                    if (
+                        not isinstance(request, dict)
+                        or request.get("token") != self._state.secrets["supervisor"]
+                    ):
                         raise InputError("forbidden", "The token is missing or wrong.")
                     answer = await self._answer(request)
                 except AcgsError as error:
@@ -105,11 +111,15 @@ class Supervisor:
         return self._bringup.status()
 
     async def _signal(self, action: str, region: str, component: str) -> None:
-        chosen = [c for c in self._bringup.children
-                  if c.region == region and component in ("all", c.component)]
+        chosen = [
+            c for c in self._bringup.children if c.region == region and component in ("all", c.component)
+        ]
         if not chosen:
-            raise InputError("unknown-region", f"There is no region {region} with a component {component}.",
-                             hint=f"Regions: {', '.join(self._state.topology.regions)}.")
+            raise InputError(
+                "unknown-region",
+                f"There is no region {region} with a component {component}.",
+                hint=f"Regions: {', '.join(self._state.topology.regions)}.",
+            )
         if action == "kill":
             await asyncio.gather(*(c.kill() for c in chosen))
         for child in chosen:

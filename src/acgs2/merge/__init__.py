@@ -1,4 +1,4 @@
-"""How concurrent versions of a record become one: commutative, associative, idempotent, nothing lost silently.
+"""How concurrent versions become one: commutative, associative, idempotent, nothing lost silently.
 
 `store/sql/entity/merge.sql` is the same in SQL; a property test holds both equal.
 """

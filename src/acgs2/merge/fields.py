@@ -90,8 +90,12 @@ def counter_value(state: State) -> int:
 
 
 _JOINS: Mapping[Rule, Callable[[State, State], dict[str, Any]]] = {
-    Rule.UNION: _elements, Rule.MAP: _elements, Rule.COUNTER: _counts,
+    Rule.UNION: _elements,
+    Rule.MAP: _elements,
+    Rule.COUNTER: _counts,
 }
 _VALUES: Mapping[Rule, Callable[[State], Any]] = {
-    Rule.UNION: union_value, Rule.MAP: map_value, Rule.COUNTER: counter_value,
+    Rule.UNION: union_value,
+    Rule.MAP: map_value,
+    Rule.COUNTER: counter_value,
 }

@@ -63,10 +63,14 @@ def erase(entity: Entity, old: Record, origin: str, now_us: int) -> Record:
 def _stamped(old: Record | None, key: UUID, origin: str, now_us: int) -> Record:
     vv = dict(old.vv) if old is not None else {}
     vv[origin] = vv.get(origin, 0) + 1
-    return Record(key=key, vv=vv, hlc=next_hlc(now_us, old.hlc) if old is not None else now_us, origin=origin, data={})
+    return Record(
+        key=key, vv=vv, hlc=next_hlc(now_us, old.hlc) if old is not None else now_us, origin=origin, data={}
+    )
 
 
-def _stamp_field(field: Field, before: Any, data: dict[str, Any], meta: dict[str, Any], stamped: Record) -> None:
+def _stamp_field(
+    field: Field, before: Any, data: dict[str, Any], meta: dict[str, Any], stamped: Record
+) -> None:
     name, value, count = field.name, data[field.name], stamped.vv[stamped.origin]
     stamp = [stamped.hlc, stamped.origin]
     state = dict(meta.get(name, {})) if field.rule is not Rule.LATEST else {}

@@ -1,4 +1,4 @@
-"""Immutable values that every other package speaks in: entities, clocks, names. No I/O but reading declarations."""
+"""Immutable values that every other package speaks in: entities, records, clocks, ids."""
 
 from acgs2.model.entity import Entity, Field, entities
 

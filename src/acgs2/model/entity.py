@@ -138,9 +138,7 @@ def parse(text: str, source: str = "<entity>") -> Entity:
         EntityError: it contradicts itself; the message names the file and the field.
     """
     raw = yaml.safe_load(text)
-    description = " ".join(
-        line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")
-    )
+    description = " ".join(line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#"))
     try:
         fields = tuple(_field(name, spec, raw) for name, spec in raw["fields"].items())
         entity = Entity(
@@ -195,7 +193,9 @@ def _check(entity: Entity, source: str) -> None:
             problem = "sets, counters and maps need the merge strategy"
     for field in entity.fields:
         if field.personal and (field.rule is not Rule.LATEST or field.type is not FieldType.TEXT):
-            problem = f"personal field {field.name} must be text that merges by latest, so that it can be sealed"
+            problem = (
+                f"personal field {field.name} must be text that merges by latest, so that it can be sealed"
+            )
     if problem:
         raise EntityError("entity-invalid", f"{source}: {problem}", file=source)
 

@@ -100,8 +100,14 @@ def register_of(topology: Topology) -> Register:
         {name: zone.regions for name, zone in topology.zones.items()},
         tuple(
             TransferRecord(
-                t.zone, t.to, t.instrument, frozenset(t.entities), instant(t.begins), instant(t.expires),
-                None, t.importer_certified,
+                t.zone,
+                t.to,
+                t.instrument,
+                frozenset(t.entities),
+                instant(t.begins),
+                instant(t.expires),
+                None,
+                t.importer_certified,
             )
             for t in topology.transfers
         ),

@@ -79,7 +79,9 @@ def _table_columns(entity: Entity) -> str:
 
 def _indexes(entity: Entity) -> str:
     columns = "tenant_id, key" if entity.scope is Scope.TENANT else "zone, key"
-    return f"CREATE INDEX IF NOT EXISTS {entity.name}_list ON acgs.{entity.name} ({columns}) WHERE NOT erased;"
+    return (
+        f"CREATE INDEX IF NOT EXISTS {entity.name}_list ON acgs.{entity.name} ({columns}) WHERE NOT erased;"
+    )
 
 
 def _stamp(entity: Entity) -> dict[str, str]:
@@ -153,11 +155,14 @@ def _merge_fields(entity: Entity) -> dict[str, str]:
     laterals = ["l.erased OR i.erased AS gone", "(i.hlc, i.origin) > (l.hlc, l.origin) AS i_wins"]
     laterals += [_fragment(f"lateral_{f.rule}", f=f.name) for f in entity.fields if _has_meta(f)]
     lateral = ", ".join(laterals)
-    rows = ", ".join(
-        f"('{f.name}', w.later_{f.name}, l.meta -> '{f.name}', i.meta -> '{f.name}', "
-        f"to_jsonb(l.{f.name}), to_jsonb(i.{f.name}))"
-        for f in latest
-    ) or "(NULL::text, NULL::boolean, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb)"
+    rows = (
+        ", ".join(
+            f"('{f.name}', w.later_{f.name}, l.meta -> '{f.name}', i.meta -> '{f.name}', "
+            f"to_jsonb(l.{f.name}), to_jsonb(i.{f.name}))"
+            for f in latest
+        )
+        or "(NULL::text, NULL::boolean, NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL::jsonb)"
+    )
     meta = ["l.meta"]
     for field in entity.fields:
         if field.rule is Rule.LATEST:

@@ -55,7 +55,9 @@ def found(
     queries = fragments("region.sql")
     with conn.transaction():
         for role, password in passwords.items():
-            conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(password)))
+            conn.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
+            )
         conn.execute(
             queries["become"].encode(),
             {"region": region, "incarnation": incarnation, "digest": topology.digest},
@@ -108,18 +110,39 @@ def connect(conn: psycopg.Connection, region: str, peer: str, conninfo: str) -> 
 
 def genesis(topology: Topology) -> dict[str, list[dict[str, Any]]]:
     """Return the register's first records, identical in every region."""
-    stamp = {"zone": "*", "sent_to": sorted(topology.regions), "hlc": 1, "origin": GENESIS,
-             "vv": {GENESIS: 1}, "erased": False, "meta": {}}
+    stamp = {
+        "zone": "*",
+        "sent_to": sorted(topology.regions),
+        "hlc": 1,
+        "origin": GENESIS,
+        "vv": {GENESIS: 1},
+        "erased": False,
+        "meta": {},
+    }
     zones = [
-        {**stamp, "key": register_key("zone", name), "name": name, "regulation": zone.regulation,
-         "regions": list(zone.regions), "pair": list(topology.pair_of(name))}
+        {
+            **stamp,
+            "key": register_key("zone", name),
+            "name": name,
+            "regulation": zone.regulation,
+            "regions": list(zone.regions),
+            "pair": list(topology.pair_of(name)),
+        }
         for name, zone in topology.zones.items()
     ]
     transfers = [
-        {**stamp, "key": register_key("transfer", f"{t.zone}/{t.to}/{t.instrument}/{number}"),
-         "from_zone": t.zone, "to_region": t.to, "instrument": t.instrument, "entities": list(t.entities),
-         "begins": _moment(t.begins), "expires": _moment(t.expires), "revoked": None,
-         "importer_certified": bool(t.importer_certified)}
+        {
+            **stamp,
+            "key": register_key("transfer", f"{t.zone}/{t.to}/{t.instrument}/{number}"),
+            "from_zone": t.zone,
+            "to_region": t.to,
+            "instrument": t.instrument,
+            "entities": list(t.entities),
+            "begins": _moment(t.begins),
+            "expires": _moment(t.expires),
+            "revoked": None,
+            "importer_certified": bool(t.importer_certified),
+        }
         for number, t in enumerate(topology.transfers)
     ]
     return {"zone": zones, "transfer": transfers}
@@ -136,5 +159,7 @@ def _moment(value: Any) -> str | None:
 
 def _peers(topology: Topology, region: str) -> list[str]:
     """Return the regions that this one has a link with."""
-    found = [link.b if link.a == region else link.a for link in topology.links() if region in (link.a, link.b)]
+    found = [
+        link.b if link.a == region else link.a for link in topology.links() if region in (link.a, link.b)
+    ]
     return sorted(found)

@@ -67,7 +67,12 @@ def parse(text: str, source: str = "topology.yaml") -> Topology:
     try:
         raw = yaml.safe_load(text)
         lines = lines_of(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # dates and keys can be wrong as well
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as error:  # dates and keys can be wrong as well
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or str(error)

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from tests.cluster.conftest import TRIO, Server, await_that, folder, free_port
 
 from acgs2.api.app import create_app
 from acgs2.api.region import Config, RegionServer
 from acgs2.api.tokens import create_keys, mint
 from acgs2.topology import Topology
-from tests.cluster.conftest import TRIO, Server, await_that, folder, free_port
 
 
 @dataclass
@@ -28,12 +28,37 @@ class Api:
     urls: Mapping[str, str]
     keys: Path
 
-    def token(self, subject: str = "op", role: str = "operator", tenant: str | None = None, *, audience: str = "trio",
-              lifetime_s: int = 600, now_s: int | None = None) -> str:
-        return mint(self.keys, subject, role, audience, now_s or int(time.time()), tenant=tenant, lifetime_s=lifetime_s)
+    def token(
+        self,
+        subject: str = "op",
+        role: str = "operator",
+        tenant: str | None = None,
+        *,
+        audience: str = "trio",
+        lifetime_s: int = 600,
+        now_s: int | None = None,
+    ) -> str:
+        return mint(
+            self.keys,
+            subject,
+            role,
+            audience,
+            now_s or int(time.time()),
+            tenant=tenant,
+            lifetime_s=lifetime_s,
+        )
 
-    def call(self, region: str, method: str, path: str, zone: str | None = None, *, token: str | None = None,
-             headers: dict[str, str] | None = None, **rest: Any) -> httpx.Response:
+    def call(
+        self,
+        region: str,
+        method: str,
+        path: str,
+        zone: str | None = None,
+        *,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+        **rest: Any,
+    ) -> httpx.Response:
         sent = {"authorization": f"Bearer {token or self.token()}", **(headers or {})}
         if zone:
             sent["x-data-sovereignty"] = zone
@@ -54,9 +79,15 @@ def api(server: Server, trio: Topology, databases: Mapping[str, str]) -> Iterato
         urls = {region: f"http://127.0.0.1:{port}" for region, port in ports.items()}
         servers = []
         for region, database in databases.items():
-            config = Config(region=region, topology=str(path / "trio.yaml"), listen_port=ports[region],
-                            database=server.dsn(database, "acgs_app"), owner_database=server.dsn(database, "acgs_owner"),
-                            peers={r: u for r, u in urls.items() if r != region}, jwks_path=str(path / "jwks.json"))
+            config = Config(
+                region=region,
+                topology=str(path / "trio.yaml"),
+                listen_port=ports[region],
+                database=server.dsn(database, "acgs_app"),
+                owner_database=server.dsn(database, "acgs_owner"),
+                peers={r: u for r, u in urls.items() if r != region},
+                jwks_path=str(path / "jwks.json"),
+            )
             app = create_app(RegionServer(config, trio))
             one = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=ports[region], log_level="error"))
             thread = threading.Thread(target=one.run, daemon=True)
@@ -66,8 +97,10 @@ def api(server: Server, trio: Topology, databases: Mapping[str, str]) -> Iterato
 
         def ready() -> bool:
             try:
-                return all(h.json().get("status") == "ready" and all(h.json()["peers_connected"].values())
-                           for h in (httpx.get(url + "/health") for url in urls.values()))
+                return all(
+                    h.json().get("status") == "ready" and all(h.json()["peers_connected"].values())
+                    for h in (httpx.get(url + "/health") for url in urls.values())
+                )
             except httpx.HTTPError:
                 return False
 

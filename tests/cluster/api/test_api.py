@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-
 from tests.cluster.api.conftest import Api, stored
 from tests.cluster.conftest import Server, await_that
 
@@ -26,7 +25,9 @@ def problem(answer: httpx.Response, status: int, reference: str) -> dict[str, An
     return body
 
 
-def test_a_paired_write_is_in_both_regions_when_it_is_acknowledged(server: Server, databases: Mapping[str, str], api: Api) -> None:
+def test_a_paired_write_is_in_both_regions_when_it_is_acknowledged(
+    server: Server, databases: Mapping[str, str], api: Api
+) -> None:
     for _ in range(10):
         key = api.tenant("eu", WEST)
         with server.connect(databases[CENTRAL]) as conn:
@@ -35,14 +36,34 @@ def test_a_paired_write_is_in_both_regions_when_it_is_acknowledged(server: Serve
 
 def test_a_profile_is_created_changed_listed_and_erased(api: Api) -> None:
     tenant = api.tenant()
-    made = api.call(WEST, "POST", "/api/v1/users", "eu", json={
-        "tenant_id": tenant, "display_name": "Ann", "preferences": ["b", "a"], "login_count": 2, "last_login": "2026-01-01T00:00:00Z"})
+    made = api.call(
+        WEST,
+        "POST",
+        "/api/v1/users",
+        "eu",
+        json={
+            "tenant_id": tenant,
+            "display_name": "Ann",
+            "preferences": ["b", "a"],
+            "login_count": 2,
+            "last_login": "2026-01-01T00:00:00Z",
+        },
+    )
     assert made.status_code == 201
     user = made.json()
     assert user["preferences"] == ["a", "b"]
     assert made.headers["location"] == f"/api/v1/users/{user['id']}"
-    changed = api.call(CENTRAL, "PATCH", f"/api/v1/users/{user['id']}", "eu", json={
-        "preferences": {"add": ["c"], "remove": ["a"]}, "login_count": {"increment": -1}, "email": "ann@example.org"})
+    changed = api.call(
+        CENTRAL,
+        "PATCH",
+        f"/api/v1/users/{user['id']}",
+        "eu",
+        json={
+            "preferences": {"add": ["c"], "remove": ["a"]},
+            "login_count": {"increment": -1},
+            "email": "ann@example.org",
+        },
+    )
     assert changed.status_code == 200, changed.text
     assert (changed.json()["preferences"], changed.json()["login_count"]) == (["b", "c"], 1)
     shown = api.call(US, "GET", f"/api/v1/users/{user['id']}")
@@ -53,12 +74,19 @@ def test_a_profile_is_created_changed_listed_and_erased(api: Api) -> None:
     assert api.call(WEST, "DELETE", f"/api/v1/users/{user['id']}", "eu").status_code == 204
     assert api.call(WEST, "DELETE", f"/api/v1/users/{user['id']}", "eu").status_code == 204
     problem(api.call(CENTRAL, "GET", f"/api/v1/users/{user['id']}"), 410, "erased")
-    problem(api.call(CENTRAL, "PATCH", f"/api/v1/users/{user['id']}", "eu", json={"email": "x@y"}), 410, "erased")
+    problem(
+        api.call(CENTRAL, "PATCH", f"/api/v1/users/{user['id']}", "eu", json={"email": "x@y"}), 410, "erased"
+    )
 
 
 def test_pages_lead_through_everything_once(api: Api) -> None:
     tenant = api.tenant()
-    made = [api.call(WEST, "POST", "/api/v1/agents", "eu", json={"tenant_id": tenant, "name": str(n)}).json()["id"] for n in range(7)]
+    made = [
+        api.call(WEST, "POST", "/api/v1/agents", "eu", json={"tenant_id": tenant, "name": str(n)}).json()[
+            "id"
+        ]
+        for n in range(7)
+    ]
     seen: list[str] = []
     path: str | None = f"/api/v1/agents?tenant={tenant}&limit=3"
     while path:
@@ -76,24 +104,51 @@ def test_a_versioned_record_is_changed_only_by_who_saw_it(api: Api) -> None:
     problem(api.call(WEST, "PATCH", path, "eu", json={"settings": {}}), 428, "if-match-missing")
     changed = api.call(WEST, "PATCH", path, "eu", json={"settings": {"a": 2}}, headers={"if-match": '"1"'})
     assert (changed.status_code, changed.headers["etag"], changed.json()["config_version"]) == (200, '"2"', 2)
-    problem(api.call(WEST, "PATCH", path, "eu", json={"settings": {}}, headers={"if-match": '"1"'}), 412, "version-mismatch")
+    problem(
+        api.call(WEST, "PATCH", path, "eu", json={"settings": {}}, headers={"if-match": '"1"'}),
+        412,
+        "version-mismatch",
+    )
     other = api.call(WEST, "POST", "/api/v1/agents", "eu", json={"tenant_id": tenant, "name": "a"})
-    stale = api.call(WEST, "PATCH", f"/api/v1/agents/{other.json()['id']}", "eu", json={"name": "b"}, headers={"if-match": '"x"'})
+    stale = api.call(
+        WEST,
+        "PATCH",
+        f"/api/v1/agents/{other.json()['id']}",
+        "eu",
+        json={"name": "b"},
+        headers={"if-match": '"x"'},
+    )
     problem(stale, 412, "version-mismatch")
 
 
 def test_an_idempotency_key_makes_one_record_in_whichever_region_it_is_used(api: Api) -> None:
     key, body = str(uuid4()), {"name": "Once"}
-    answers = [api.call(r, "POST", "/api/v1/tenants", "eu", json=body, headers={"idempotency-key": key}) for r in (WEST, WEST, CENTRAL)]
+    answers = [
+        api.call(r, "POST", "/api/v1/tenants", "eu", json=body, headers={"idempotency-key": key})
+        for r in (WEST, WEST, CENTRAL)
+    ]
     assert [a.status_code for a in answers] == [201, 201, 200]
     assert len({a.json()["id"] for a in answers}) == 1
-    problem(api.call(WEST, "POST", "/api/v1/tenants", "eu", json={"name": "Other"}, headers={"idempotency-key": key}),
-            409, "idempotency-key-reused")
+    problem(
+        api.call(
+            WEST, "POST", "/api/v1/tenants", "eu", json={"name": "Other"}, headers={"idempotency-key": key}
+        ),
+        409,
+        "idempotency-key-reused",
+    )
     tenant = answers[0].json()["id"]
-    user = api.call(WEST, "POST", "/api/v1/users", "eu", json={"tenant_id": tenant, "display_name": "A"}).json()["id"]
+    user = api.call(
+        WEST, "POST", "/api/v1/users", "eu", json={"tenant_id": tenant, "display_name": "A"}
+    ).json()["id"]
     for _ in range(3):
-        again = api.call(WEST, "PATCH", f"/api/v1/users/{user}", "eu", json={"login_count": {"increment": 1}},
-                         headers={"idempotency-key": "inc-" + key})
+        again = api.call(
+            WEST,
+            "PATCH",
+            f"/api/v1/users/{user}",
+            "eu",
+            json={"login_count": {"increment": 1}},
+            headers={"idempotency-key": "inc-" + key},
+        )
         assert again.json()["login_count"] == 1
 
 
@@ -102,7 +157,15 @@ WRONG = [
     ("unknown zone", WEST, "atlantis", {"name": "x"}, {}, 400, "zone-unknown"),
     ("not lawful here", US, "eu", {"name": "x"}, {}, 421, "residency-not-lawful-here"),
     ("unlawful preference", WEST, "eu", {"name": "x"}, {"x-region-preference": US}, 403, "region-not-lawful"),
-    ("other preference", WEST, "eu", {"name": "x"}, {"x-region-preference": CENTRAL}, 421, "other-region-preferred"),
+    (
+        "other preference",
+        WEST,
+        "eu",
+        {"name": "x"},
+        {"x-region-preference": CENTRAL},
+        421,
+        "other-region-preferred",
+    ),
     ("unknown region", WEST, "eu", {"name": "x"}, {"x-region-preference": "mars-1"}, 400, "region-unknown"),
     ("missing field", WEST, "eu", {}, {}, 400, "bad-request"),
     ("empty name", WEST, "eu", {"name": ""}, {}, 400, "bad-request"),
@@ -122,26 +185,53 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("region", "zone", "body", "headers", "status", "reference"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
+@pytest.mark.parametrize(
+    ("region", "zone", "body", "headers", "status", "reference"),
+    [w[1:] for w in WRONG],
+    ids=[w[0] for w in WRONG],
+)
 def test_what_is_wrong_is_a_problem_and_stores_nothing(
-    server: Server, databases: Mapping[str, str], api: Api, region: str, zone: str | None, body: Any, headers: dict[str, str],
-    status: int, reference: str,
+    server: Server,
+    databases: Mapping[str, str],
+    api: Api,
+    region: str,
+    zone: str | None,
+    body: Any,
+    headers: dict[str, str],
+    status: int,
+    reference: str,
 ) -> None:
     before = stored(server, databases)
     sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
-    found = problem(api.call(region, "POST", "/api/v1/tenants", zone, headers=headers, **sent), status, reference)
+    found = problem(
+        api.call(region, "POST", "/api/v1/tenants", zone, headers=headers, **sent), status, reference
+    )
     if status == 421:
         assert {e["region"] for e in found["endpoints"]} <= {WEST, CENTRAL}
     assert stored(server, databases) == before
 
 
-def test_a_header_that_disagrees_with_the_tenant_is_refused(server: Server, databases: Mapping[str, str], api: Api) -> None:
+def test_a_header_that_disagrees_with_the_tenant_is_refused(
+    server: Server, databases: Mapping[str, str], api: Api
+) -> None:
     tenant = api.tenant("eu", WEST)
-    agent = api.call(WEST, "POST", "/api/v1/agents", "eu", json={"tenant_id": tenant, "name": "a"}).json()["id"]
+    agent = api.call(WEST, "POST", "/api/v1/agents", "eu", json={"tenant_id": tenant, "name": "a"}).json()[
+        "id"
+    ]
     before = stored(server, databases)
-    problem(api.call(WEST, "POST", "/api/v1/users", "us", json={"tenant_id": tenant, "display_name": "A"}), 403, "zone-mismatch")
-    problem(api.call(WEST, "PATCH", f"/api/v1/agents/{agent}", "us", json={"name": "b"}), 403, "zone-mismatch")
-    problem(api.call(WEST, "POST", "/api/v1/users", "eu", json={"tenant_id": str(uuid4()), "display_name": "A"}), 404, "tenant-unknown")
+    problem(
+        api.call(WEST, "POST", "/api/v1/users", "us", json={"tenant_id": tenant, "display_name": "A"}),
+        403,
+        "zone-mismatch",
+    )
+    problem(
+        api.call(WEST, "PATCH", f"/api/v1/agents/{agent}", "us", json={"name": "b"}), 403, "zone-mismatch"
+    )
+    problem(
+        api.call(WEST, "POST", "/api/v1/users", "eu", json={"tenant_id": str(uuid4()), "display_name": "A"}),
+        404,
+        "tenant-unknown",
+    )
     assert stored(server, databases) == before
 
 
@@ -152,13 +242,22 @@ def test_a_residency_refusal_comes_before_the_body_is_read(api: Api) -> None:
 
     with pytest.raises((AssertionError, httpx.HTTPError)):
         api.call(US, "POST", "/api/v1/tenants", "eu", content=endless())
-    problem(api.call(US, "POST", "/api/v1/tenants", "eu", content=b"not even json"), 421, "residency-not-lawful-here")
+    problem(
+        api.call(US, "POST", "/api/v1/tenants", "eu", content=b"not even json"),
+        421,
+        "residency-not-lawful-here",
+    )
 
 
 def test_tokens_are_checked(api: Api) -> None:
     now_s = int(time.time())
-    for token in ("x.y.z", api.token(now_s=now_s - 3600), api.token(audience="elsewhere"), api.token()[:-4] + "AAAA",
-                  "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9."):
+    for token in (
+        "x.y.z",
+        api.token(now_s=now_s - 3600),
+        api.token(audience="elsewhere"),
+        api.token()[:-4] + "AAAA",
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.",
+    ):
         answer = api.call(WEST, "GET", "/api/v1/tenants", token=token)
         problem(answer, 401, "token-invalid")
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -168,11 +267,25 @@ def test_tokens_are_checked(api: Api) -> None:
 def test_a_tenant_sees_only_its_own(api: Api) -> None:
     mine, theirs = api.tenant(), api.tenant()
     token = api.token("agent-1", "agent", mine)
-    agent = api.call(WEST, "POST", "/api/v1/agents", "eu", json={"tenant_id": theirs, "name": "a"}).json()["id"]
+    agent = api.call(WEST, "POST", "/api/v1/agents", "eu", json={"tenant_id": theirs, "name": "a"}).json()[
+        "id"
+    ]
     problem(api.call(WEST, "GET", f"/api/v1/agents/{agent}", token=token), 404, "record-unknown")
-    problem(api.call(WEST, "PATCH", f"/api/v1/agents/{agent}", "eu", token=token, json={"name": "b"}), 404, "record-unknown")
-    problem(api.call(WEST, "POST", "/api/v1/agents", "eu", token=token, json={"tenant_id": theirs, "name": "b"}), 404, "tenant-unknown")
-    problem(api.call(WEST, "POST", "/api/v1/tenants", "eu", token=token, json={"name": "b"}), 403, "operators-only")
+    problem(
+        api.call(WEST, "PATCH", f"/api/v1/agents/{agent}", "eu", token=token, json={"name": "b"}),
+        404,
+        "record-unknown",
+    )
+    problem(
+        api.call(WEST, "POST", "/api/v1/agents", "eu", token=token, json={"tenant_id": theirs, "name": "b"}),
+        404,
+        "tenant-unknown",
+    )
+    problem(
+        api.call(WEST, "POST", "/api/v1/tenants", "eu", token=token, json={"name": "b"}),
+        403,
+        "operators-only",
+    )
     problem(api.call(WEST, "GET", "/api/v1/conflicts", token=token), 403, "operators-only")
     assert [t["id"] for t in api.call(WEST, "GET", "/api/v1/tenants", token=token).json()["items"]] == [mine]
 
@@ -187,7 +300,10 @@ def test_unknown_paths_and_methods_are_problems(api: Api) -> None:
 
 
 def test_lag_and_health_tell_what_is_measured(api: Api) -> None:
-    await_that(lambda: {r["source"] for r in api.call(WEST, "GET", "/api/v1/lag").json()} == {CENTRAL, US}, "heartbeats")
+    await_that(
+        lambda: {r["source"] for r in api.call(WEST, "GET", "/api/v1/lag").json()} == {CENTRAL, US},
+        "heartbeats",
+    )
     health = httpx.get(api.urls[WEST] + "/health").json()
     assert health["region"] == WEST
     assert health["zones"]["eu"] == [WEST, CENTRAL]

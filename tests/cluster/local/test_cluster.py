@@ -18,13 +18,13 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from tests.cluster.conftest import TRIO, await_that, folder
 
 from acgs2.api.tokens import mint
 from acgs2.drill.checker import agreement, misplaced
 from acgs2.errors import RuntimeFault
 from acgs2.local.cluster import Cluster, up
 from acgs2.local.control import ask
-from tests.cluster.conftest import TRIO, await_that, folder
 
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
 DUO = """
@@ -39,15 +39,29 @@ zones:
 """
 
 
-def write(cluster: Cluster, region: str, zone: str, path: str = "tenants", body: Any = None, **headers: str) -> httpx.Response:
-    token = mint(cluster.state.path / "secrets" / "signing.json", "test", "operator", cluster.state.topology.name, int(time.time()))
-    sent = {"authorization": f"Bearer {token}", "x-data-sovereignty": zone} | {k.replace("_", "-"): v for k, v in headers.items()}
-    return httpx.post(f"{cluster.state.url(region)}/api/v1/{path}", json=body or {"name": "Acme"}, headers=sent, timeout=20)
+def write(
+    cluster: Cluster, region: str, zone: str, path: str = "tenants", body: Any = None, **headers: str
+) -> httpx.Response:
+    token = mint(
+        cluster.state.path / "secrets" / "signing.json",
+        "test",
+        "operator",
+        cluster.state.topology.name,
+        int(time.time()),
+    )
+    sent = {"authorization": f"Bearer {token}", "x-data-sovereignty": zone} | {
+        k.replace("_", "-"): v for k, v in headers.items()
+    }
+    return httpx.post(
+        f"{cluster.state.url(region)}/api/v1/{path}", json=body or {"name": "Acme"}, headers=sent, timeout=20
+    )
 
 
 def written(cluster: Cluster, region: str, zone: str) -> str:
     """Write until it is acknowledged: the pair's link may be a moment from being known as connected."""
-    answer = await_that(lambda: (a := write(cluster, region, zone)).status_code == 201 and a, "an acknowledgement")
+    answer = await_that(
+        lambda: (a := write(cluster, region, zone)).status_code == 201 and a, "an acknowledgement"
+    )
     return str(answer.json()["id"])
 
 
@@ -71,12 +85,27 @@ def test_regions_converge_over_their_distances(cluster: Cluster) -> None:
     key = written(cluster, US, "all")
     for region in (WEST, CENTRAL):
         await_that(lambda r=region: has(cluster, r, key), f"the tenant in {region}")
-    connections = {r: psycopg.connect(cluster.state.dsn(r, "acgs_owner"), autocommit=True) for r in cluster.state.topology.regions}
+    connections = {
+        r: psycopg.connect(cluster.state.dsn(r, "acgs_owner"), autocommit=True)
+        for r in cluster.state.topology.regions
+    }
     try:
         await_that(lambda: not agreement(connections), "agreement")
         assert misplaced(connections) == []
-        await_that(lambda: connections[US].execute(b"SELECT count(*) FROM acgs.link_lag WHERE source = %s", (WEST,)).fetchone()[0] > 3, "lag")
-        fastest = connections[US].execute(b"SELECT min(lag_us) / 1000.0 FROM acgs.link_lag WHERE source = %s", (WEST,)).fetchone()
+        await_that(
+            lambda: (
+                connections[US]
+                .execute(b"SELECT count(*) FROM acgs.link_lag WHERE source = %s", (WEST,))
+                .fetchone()[0]
+                > 3
+            ),
+            "lag",
+        )
+        fastest = (
+            connections[US]
+            .execute(b"SELECT min(lag_us) / 1000.0 FROM acgs.link_lag WHERE source = %s", (WEST,))
+            .fetchone()
+        )
         rtt_ms = next(n.rtt_ms for n in cluster.state.topology.links() if {n.a, n.b} == {WEST, US})
         assert fastest is not None
         assert float(fastest[0]) >= rtt_ms / 2 * 0.98, "nothing is faster than the link"
@@ -85,19 +114,27 @@ def test_regions_converge_over_their_distances(cluster: Cluster) -> None:
             conn.close()
 
 
-def test_a_cut_link_holds_a_pairs_acknowledgement_back_and_restoring_lets_it_through(cluster: Cluster) -> None:
+def test_a_cut_link_holds_a_pairs_acknowledgement_back_and_restoring_lets_it_through(
+    cluster: Cluster,
+) -> None:
     written(cluster, WEST, "eu")
     cluster.link("cut", WEST, CENTRAL)
     try:
         answer = write(cluster, WEST, "eu", idempotency_key="during-the-cut")
         assert answer.status_code == 503
         assert answer.json()["type"].rpartition("/")[2] in ("outcome-unknown", "pair-unavailable")
-        refused = await_that(lambda: (a := write(cluster, WEST, "eu")).json()["type"].endswith("pair-unavailable") and a, "refusal at once")
+        refused = await_that(
+            lambda: (a := write(cluster, WEST, "eu")).json()["type"].endswith("pair-unavailable") and a,
+            "refusal at once",
+        )
         assert refused.json()["away"] == [CENTRAL]
         assert write(cluster, US, "us").status_code == 201, "a zone without a pair goes on"
     finally:
         cluster.link("restore", WEST, CENTRAL)
-    again = await_that(lambda: (a := write(cluster, WEST, "eu", idempotency_key="during-the-cut")).status_code < 300 and a, "the repeat")
+    again = await_that(
+        lambda: (a := write(cluster, WEST, "eu", idempotency_key="during-the-cut")).status_code < 300 and a,
+        "the repeat",
+    )
     assert has(cluster, CENTRAL, again.json()["id"])
 
 
@@ -119,7 +156,10 @@ def test_a_one_way_cut_is_one_way_and_unknown_links_are_refused(cluster: Cluster
 def test_a_crashed_server_comes_back_and_a_frozen_region_goes_on(cluster: Cluster) -> None:
     parts = {c["component"]: c for c in cluster.ask("status")["regions"][US]}
     os.kill(parts["server"]["pid"], signal.SIGKILL)
-    await_that(lambda: {c["component"]: c for c in cluster.ask("status")["regions"][US]}["server"]["restarts"] == 1, "the restart")
+    await_that(
+        lambda: {c["component"]: c for c in cluster.ask("status")["regions"][US]}["server"]["restarts"] == 1,
+        "the restart",
+    )
     await_that(lambda: _ready(cluster, US), "the server")
     cluster.ask("freeze", region=US)
     with pytest.raises(httpx.TimeoutException):
@@ -157,13 +197,17 @@ def test_everything_killed_comes_back_with_its_data_and_leaves_no_process() -> N
         first = up(path / "duo.yaml", path / "state")
         try:
             key = written(first, US, "us")
-            supervisor = next(p for p in pids(first) if "acgs2.local.supervisor" in " ".join(psutil.Process(p).cmdline()))
+            supervisor = next(
+                p for p in pids(first) if "acgs2.local.supervisor" in " ".join(psutil.Process(p).cmdline())
+            )
             os.kill(supervisor, signal.SIGKILL)
             await_that(lambda: not pids(first), "every process to end with its supervisor")
             again = up(path / "duo.yaml", path / "state")
             assert has(again, US, key)
             await_that(lambda: has(again, "us-west-2", key), "replication to go on")
-            assert up(path / "duo.yaml", path / "state").state.ports == first.state.ports, "a second up resumes"
+            assert up(path / "duo.yaml", path / "state").state.ports == first.state.ports, (
+                "a second up resumes"
+            )
         finally:
             first.down()
         await_that(lambda: not pids(first), "every process to be gone")
@@ -183,8 +227,13 @@ def test_two_clusters_stand_side_by_side(cluster: Cluster) -> None:
 
 
 def command(*arguments: str, state: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "acgs2.cli", "--state", str(state), *arguments],
-                          capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "acgs2.cli", "--state", str(state), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def refused(done: subprocess.CompletedProcess[str], status: int, says: str) -> None:
@@ -201,7 +250,9 @@ def test_what_cannot_be_brought_up_says_why() -> None:
         refused(command("up", str(path / "nowhere.yaml"), state=path / "a"), 2, "cannot be read")
         (path / "broken.yaml").write_text("name: [", encoding="utf-8")
         refused(command("up", str(path / "broken.yaml"), state=path / "b"), 2, "broken.yaml:1")
-        (path / "port.yaml").write_text(DUO + f"local: {{base_port: {taken.getsockname()[1]}}}\n", encoding="utf-8")
+        (path / "port.yaml").write_text(
+            DUO + f"local: {{base_port: {taken.getsockname()[1]}}}\n", encoding="utf-8"
+        )
         refused(command("up", str(path / "port.yaml"), state=path / "c"), 5, f"Port {taken.getsockname()[1]}")
         (path / "d").mkdir()
         (path / "d" / "state.json").write_text(json.dumps({"format": 99, "ports": {}}), encoding="utf-8")

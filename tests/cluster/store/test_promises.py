@@ -12,12 +12,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from tests.cluster.conftest import Server, await_that
 
 from acgs2.drill.checker import agreement, misplaced
 from acgs2.errors import OutcomeUnknown
 from acgs2.store import FlushWatcher
 from acgs2.store.region import link_name
-from tests.cluster.conftest import Server, await_that
 
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
 Connections = Mapping[str, psycopg.Connection[Any]]
@@ -46,13 +46,19 @@ def tenant(apps: Connections) -> UUID:
     key = uuid4()
     apps[WEST].execute(b"INSERT INTO acgs.tenant (key, zone, name) VALUES (%s, 'all', 'T')", (key,))
     for app in apps.values():
-        await_that(lambda a=app: a.execute(b"SELECT 1 FROM acgs.tenant WHERE key = %s", (key,)).fetchone(), "the tenant")
+        await_that(
+            lambda a=app: a.execute(b"SELECT 1 FROM acgs.tenant WHERE key = %s", (key,)).fetchone(),
+            "the tenant",
+        )
     return key
 
 
 def user(conn: psycopg.Connection[Any], tenant: UUID, zone: str = "all") -> UUID:
     key = uuid4()
-    conn.execute(b"INSERT INTO acgs.user_profile (key, zone, tenant_id, display_name) VALUES (%s, %s, %s, 'Ann')", (key, zone, tenant))
+    conn.execute(
+        b"INSERT INTO acgs.user_profile (key, zone, tenant_id, display_name) VALUES (%s, %s, %s, 'Ann')",
+        (key, zone, tenant),
+    )
     return key
 
 
@@ -69,15 +75,22 @@ def test_a_record_is_only_where_it_may_be(apps: Connections, owners: Connections
     keys = {}
     for zone, region in (("eu", WEST), ("us", US)):
         keys[zone] = uuid4()
-        apps[region].execute(b"INSERT INTO acgs.tenant (key, zone, name) VALUES (%s, %s, 'T')", (keys[zone], zone))
+        apps[region].execute(
+            b"INSERT INTO acgs.tenant (key, zone, name) VALUES (%s, %s, 'T')", (keys[zone], zone)
+        )
     profile = user(apps[WEST], keys["eu"], "eu")
     await_that(lambda: converged(owners), "agreement")
-    held = {r: {k for (k,) in c.execute(b"SELECT key FROM acgs.tenant").fetchall()} for r, c in owners.items()}
+    held = {
+        r: {k for (k,) in c.execute(b"SELECT key FROM acgs.tenant").fetchall()} for r, c in owners.items()
+    }
     assert keys["eu"] in held[CENTRAL]
     assert keys["eu"] not in held[US]
     assert keys["us"] in held[WEST]
     assert keys["us"] not in held[CENTRAL]
-    await_that(lambda: owners[US].execute(b"SELECT 1 FROM acgs.user_profile WHERE key = %s", (profile,)).fetchone(), "the profile")
+    await_that(
+        lambda: owners[US].execute(b"SELECT 1 FROM acgs.user_profile WHERE key = %s", (profile,)).fetchone(),
+        "the profile",
+    )
     assert misplaced(owners) == []
 
 
@@ -116,31 +129,61 @@ def test_a_record_over_256_kib_is_refused_and_a_large_statement_arrives_in_parts
     many = b"""INSERT INTO acgs.agent (key, zone, tenant_id, name, description)
         SELECT gen_random_uuid(), 'all', %s, 'part', repeat(md5(n::text), 300) FROM generate_series(1, 400) AS n"""
     apps[WEST].execute(many, (tenant,))
-    parts = owners[WEST].execute(b"SELECT count(*), max(octet_length(records::text)) FROM acgs.journal WHERE entity = 'agent'").fetchone()
+    parts = (
+        owners[WEST]
+        .execute(
+            b"SELECT count(*), max(octet_length(records::text)) FROM acgs.journal WHERE entity = 'agent'"
+        )
+        .fetchone()
+    )
     assert parts is not None
     assert parts[0] >= 4
     assert parts[1] < 1_300_000
-    await_that(lambda: owners[US].execute(b"SELECT count(*) FROM acgs.agent WHERE name = 'part'").fetchone() == (400,), "all parts")
+    await_that(
+        lambda: (
+            owners[US].execute(b"SELECT count(*) FROM acgs.agent WHERE name = 'part'").fetchone() == (400,)
+        ),
+        "all parts",
+    )
 
 
-def test_an_erasure_wins_over_a_concurrent_change_and_the_id_is_gone(apps: Connections, owners: Connections, tenant: UUID) -> None:
+def test_an_erasure_wins_over_a_concurrent_change_and_the_id_is_gone(
+    apps: Connections, owners: Connections, tenant: UUID
+) -> None:
     key = user(apps[WEST], tenant)
-    await_that(lambda: owners[US].execute(b"SELECT 1 FROM acgs.user_profile WHERE key = %s", (key,)).fetchone(), "the profile")
+    await_that(
+        lambda: owners[US].execute(b"SELECT 1 FROM acgs.user_profile WHERE key = %s", (key,)).fetchone(),
+        "the profile",
+    )
     with apps[US].transaction():
         apps[US].execute(b"UPDATE acgs.user_profile SET display_name = 'late' WHERE key = %s", (key,))
         apps[WEST].execute(b"UPDATE acgs.user_profile SET erased = true WHERE key = %s", (key,))
-    await_that(lambda: all(o.execute(b"SELECT erased, display_name, meta FROM acgs.user_profile WHERE key = %s", (key,)).fetchone()
-                           == (True, None, {}) for o in owners.values()), "the erasure everywhere")
+    await_that(
+        lambda: all(
+            o.execute(
+                b"SELECT erased, display_name, meta FROM acgs.user_profile WHERE key = %s", (key,)
+            ).fetchone()
+            == (True, None, {})
+            for o in owners.values()
+        ),
+        "the erasure everywhere",
+    )
     with pytest.raises(psycopg.Error) as caught:
-        apps[WEST].execute(b"UPDATE acgs.user_profile SET erased = false, display_name = 'back' WHERE key = %s", (key,))
+        apps[WEST].execute(
+            b"UPDATE acgs.user_profile SET erased = false, display_name = 'back' WHERE key = %s", (key,)
+        )
     assert caught.value.sqlstate == "AC002"
     for owner in owners.values():
         assert owner.execute(b"SELECT count(*) FROM acgs.conflict WHERE key = %s", (key,)).fetchone() == (0,)
 
 
-def test_the_same_append_only_record_written_in_two_regions_is_one_record(apps: Connections, owners: Connections, tenant: UUID) -> None:
+def test_the_same_append_only_record_written_in_two_regions_is_one_record(
+    apps: Connections, owners: Connections, tenant: UUID
+) -> None:
     same, other = uuid4(), uuid4()
-    insert = b"INSERT INTO acgs.audit_event (key, zone, tenant_id, actor, action) VALUES (%s, 'all', %s, 'a', %s)"
+    insert = (
+        b"INSERT INTO acgs.audit_event (key, zone, tenant_id, actor, action) VALUES (%s, 'all', %s, 'a', %s)"
+    )
     for region, action in ((WEST, "one"), (US, "two")):
         apps[region].execute(b"BEGIN")
         apps[region].execute(insert, (same, tenant, "same"))
@@ -150,12 +193,23 @@ def test_the_same_append_only_record_written_in_two_regions_is_one_record(apps: 
     await_that(lambda: converged(owners), "agreement")
     for owner in owners.values():
         assert owner.execute(b"SELECT count(*) FROM acgs.conflict WHERE key = %s", (same,)).fetchone() == (0,)
-        await_that(lambda o=owner: o.execute(b"SELECT loser_value ->> 'action' FROM acgs.conflict WHERE key = %s", (other,)).fetchone()
-                   == ("two",), "the conflict")
-        assert owner.execute(b"SELECT action FROM acgs.audit_event WHERE key = %s", (other,)).fetchone() == ("one",)
+        await_that(
+            lambda o=owner: (
+                o.execute(
+                    b"SELECT loser_value ->> 'action' FROM acgs.conflict WHERE key = %s", (other,)
+                ).fetchone()
+                == ("two",)
+            ),
+            "the conflict",
+        )
+        assert owner.execute(b"SELECT action FROM acgs.audit_event WHERE key = %s", (other,)).fetchone() == (
+            "one",
+        )
 
 
-def test_an_induced_deadlock_between_a_writer_and_a_link_loses_nothing(apps: Connections, owners: Connections, tenant: UUID) -> None:
+def test_an_induced_deadlock_between_a_writer_and_a_link_loses_nothing(
+    apps: Connections, owners: Connections, tenant: UUID
+) -> None:
     first, second = sorted((user(apps[WEST], tenant), user(apps[WEST], tenant)))
     await_that(lambda: converged(owners), "agreement")
     change = b"UPDATE acgs.user_profile SET login_count = login_count + 1 WHERE key = %s"
@@ -166,7 +220,10 @@ def test_an_induced_deadlock_between_a_writer_and_a_link_loses_nothing(apps: Con
     with apps[WEST].transaction():
         apps[WEST].execute(change, (first,))
         apps[WEST].execute(change, (second,))
-    await_that(lambda: owners[US].execute(b"SELECT 1 FROM pg_locks WHERE NOT granted").fetchone(), "the link to wait for the writer")
+    await_that(
+        lambda: owners[US].execute(b"SELECT 1 FROM pg_locks WHERE NOT granted").fetchone(),
+        "the link to wait for the writer",
+    )
     try:
         apps[US].execute(change, (first,))
         apps[US].execute(b"COMMIT")
@@ -178,13 +235,16 @@ def test_an_induced_deadlock_between_a_writer_and_a_link_loses_nothing(apps: Con
             apps[US].execute(change, (second,))
     await_that(lambda: converged(owners), "agreement after the deadlock")
     for owner in owners.values():
-        counts = owner.execute(b"SELECT login_count FROM acgs.user_profile WHERE key = ANY (%s)", ([first, second],)).fetchall()
+        counts = owner.execute(
+            b"SELECT login_count FROM acgs.user_profile WHERE key = ANY (%s)", ([first, second],)
+        ).fetchall()
         assert counts == [(2,), (2,)]
     assert victims == 1, "a local writer gives way, the link does not"
 
 
-def test_two_regions_update_one_hot_key_without_a_stall(server: Server, databases: Mapping[str, str], apps: Connections,
-                                                        owners: Connections, tenant: UUID) -> None:
+def test_two_regions_update_one_hot_key_without_a_stall(
+    server: Server, databases: Mapping[str, str], apps: Connections, owners: Connections, tenant: UUID
+) -> None:
     key = user(apps[WEST], tenant)
     await_that(lambda: converged(owners), "agreement")
     seconds, done, longest = 60.0, {WEST: 0, CENTRAL: 0}, {WEST: 0.0, CENTRAL: 0.0}
@@ -193,12 +253,16 @@ def test_two_regions_update_one_hot_key_without_a_stall(server: Server, database
         async def run() -> None:
             watcher = FlushWatcher(server.dsn(databases[region], "acgs_owner"), region)
             await watcher.start()
-            conn = await psycopg.AsyncConnection.connect(server.dsn(databases[region], "acgs_app"), autocommit=True)
+            conn = await psycopg.AsyncConnection.connect(
+                server.dsn(databases[region], "acgs_app"), autocommit=True
+            )
             ends_s = time.monotonic() + seconds
             while time.monotonic() < ends_s:
                 began_s = time.monotonic()
                 try:
-                    await conn.execute(b"UPDATE acgs.user_profile SET login_count = login_count + 1 WHERE key = %s", (key,))
+                    await conn.execute(
+                        b"UPDATE acgs.user_profile SET login_count = login_count + 1 WHERE key = %s", (key,)
+                    )
                 except psycopg.errors.DeadlockDetected:
                     continue
                 row = await (await conn.execute(b"SELECT pg_current_wal_flush_lsn()::text")).fetchone()
@@ -223,7 +287,9 @@ def test_two_regions_update_one_hot_key_without_a_stall(server: Server, database
     assert max(longest.values()) < 5, "a stall"
 
 
-def test_a_wait_that_is_cancelled_or_times_out_is_no_acknowledgement(server: Server, databases: Mapping[str, str]) -> None:
+def test_a_wait_that_is_cancelled_or_times_out_is_no_acknowledgement(
+    server: Server, databases: Mapping[str, str]
+) -> None:
     async def run() -> None:
         watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST)
         await watcher.start()
@@ -246,34 +312,76 @@ def test_a_wait_that_is_cancelled_or_times_out_is_no_acknowledgement(server: Ser
 
 def send_raw(conn: psycopg.Connection[Any], entity: str, hlc: int, record: dict[str, Any]) -> None:
     """Put a row into a region's journal as a broken or newer region would."""
-    conn.execute(b"""INSERT INTO acgs.journal (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
+    conn.execute(
+        b"""INSERT INTO acgs.journal (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
         VALUES ('us-east-1', %s, 'put', 'all', '{eu-west-1}', '{eu-west-1,us-east-1}', '{}', 0, %s, %s)""",
-                 (entity, hlc, json.dumps([record])))
+        (entity, hlc, json.dumps([record])),
+    )
 
 
-def test_a_row_of_an_unknown_entity_is_kept_and_the_link_goes_on(apps: Connections, owners: Connections, tenant: UUID) -> None:
+def test_a_row_of_an_unknown_entity_is_kept_and_the_link_goes_on(
+    apps: Connections, owners: Connections, tenant: UUID
+) -> None:
     send_raw(owners[US], "spaceship", 1, {"key": str(uuid4()), "secret": "kept whole"})
     key = user(apps[US], tenant)
-    await_that(lambda: owners[WEST].execute(b"SELECT 1 FROM acgs.user_profile WHERE key = %s", (key,)).fetchone(), "what came after it")
-    held = owners[WEST].execute(b"SELECT reason, records -> 0 ->> 'secret' FROM acgs.quarantine WHERE entity = 'spaceship'").fetchone()
+    await_that(
+        lambda: owners[WEST].execute(b"SELECT 1 FROM acgs.user_profile WHERE key = %s", (key,)).fetchone(),
+        "what came after it",
+    )
+    held = (
+        owners[WEST]
+        .execute(b"SELECT reason, records -> 0 ->> 'secret' FROM acgs.quarantine WHERE entity = 'spaceship'")
+        .fetchone()
+    )
     assert held == ("unknown-entity", "kept whole")
-    incident = owners[WEST].execute(b"SELECT kind, detail::text FROM acgs.incident WHERE entity = 'spaceship'").fetchone()
+    incident = (
+        owners[WEST]
+        .execute(b"SELECT kind, detail::text FROM acgs.incident WHERE entity = 'spaceship'")
+        .fetchone()
+    )
     assert incident is not None
     assert incident[0] == "unknown-entity"
     assert "kept whole" not in incident[1]
     assert owners[WEST].execute(b"SELECT acgs.retry_quarantine()").fetchone() == (0,)
 
 
-def test_a_change_from_the_future_waits_until_it_is_due(apps: Connections, owners: Connections, tenant: UUID) -> None:
+def test_a_change_from_the_future_waits_until_it_is_due(
+    apps: Connections, owners: Connections, tenant: UUID
+) -> None:
     key = uuid4()
     ahead = time.time_ns() // 1000 + 2_500_000
-    send_raw(owners[US], "agent", ahead, {
-        "key": str(key), "zone": "all", "sent_to": ["eu-west-1"], "hlc": ahead, "origin": "us-east-1#00000002",
-        "vv": {"us-east-1#00000002": 1}, "erased": False, "meta": {}, "tenant_id": str(tenant), "name": "early", "status": "active"})
-    await_that(lambda: owners[WEST].execute(b"SELECT 1 FROM acgs.quarantine WHERE reason = 'clock-ahead'").fetchone(), "the quarantine")
+    send_raw(
+        owners[US],
+        "agent",
+        ahead,
+        {
+            "key": str(key),
+            "zone": "all",
+            "sent_to": ["eu-west-1"],
+            "hlc": ahead,
+            "origin": "us-east-1#00000002",
+            "vv": {"us-east-1#00000002": 1},
+            "erased": False,
+            "meta": {},
+            "tenant_id": str(tenant),
+            "name": "early",
+            "status": "active",
+        },
+    )
+    await_that(
+        lambda: (
+            owners[WEST].execute(b"SELECT 1 FROM acgs.quarantine WHERE reason = 'clock-ahead'").fetchone()
+        ),
+        "the quarantine",
+    )
     assert owners[WEST].execute(b"SELECT 1 FROM acgs.agent WHERE key = %s", (key,)).fetchone() is None
-    await_that(lambda: owners[WEST].execute(b"SELECT acgs.retry_quarantine()").fetchone() == (1,), "the clock to catch up")
-    assert owners[WEST].execute(b"SELECT name FROM acgs.agent WHERE key = %s", (key,)).fetchone() == ("early",)
+    await_that(
+        lambda: owners[WEST].execute(b"SELECT acgs.retry_quarantine()").fetchone() == (1,),
+        "the clock to catch up",
+    )
+    assert owners[WEST].execute(b"SELECT name FROM acgs.agent WHERE key = %s", (key,)).fetchone() == (
+        "early",
+    )
 
 
 def test_a_put_that_may_not_be_held_is_dropped_with_an_incident(owners: Connections) -> None:
@@ -281,17 +389,32 @@ def test_a_put_that_may_not_be_held_is_dropped_with_an_incident(owners: Connecti
         VALUES ('eu-west-1', 'tenant', 'put', 'eu', '{us-east-1}', '{eu-west-1,us-east-1}', '{}', 0, 1, %s)"""
     key = uuid4()
     owners[WEST].execute(query, (json.dumps([{"key": str(key), "zone": "eu", "name": "leak"}]),))
-    await_that(lambda: owners[US].execute(b"SELECT 1 FROM acgs.incident WHERE kind = 'put-refused'").fetchone(), "the incident")
+    await_that(
+        lambda: owners[US].execute(b"SELECT 1 FROM acgs.incident WHERE kind = 'put-refused'").fetchone(),
+        "the incident",
+    )
     assert owners[US].execute(b"SELECT 1 FROM acgs.tenant WHERE key = %s", (key,)).fetchone() is None
 
 
-def test_partitions_of_the_journal_receive_as_well(apps: Connections, owners: Connections, tenant: UUID) -> None:
+def test_partitions_of_the_journal_receive_as_well(
+    apps: Connections, owners: Connections, tenant: UUID
+) -> None:
     for owner in owners.values():
         owner.execute(b"SELECT acgs.maintain()")
-        assert owner.execute(b"SELECT count(*) FROM pg_inherits WHERE inhparent = 'acgs.journal'::regclass").fetchone()[0] >= 3
+        assert (
+            owner.execute(
+                b"SELECT count(*) FROM pg_inherits WHERE inhparent = 'acgs.journal'::regclass"
+            ).fetchone()[0]
+            >= 3
+        )
     key = user(apps[WEST], tenant)
-    await_that(lambda: owners[US].execute(b"SELECT 1 FROM acgs.user_profile WHERE key = %s", (key,)).fetchone(), "the profile")
-    assert owners[US].execute(b"SELECT count(*) FROM acgs.journal WHERE source <> 'us-east-1'").fetchone() == (0,)
+    await_that(
+        lambda: owners[US].execute(b"SELECT 1 FROM acgs.user_profile WHERE key = %s", (key,)).fetchone(),
+        "the profile",
+    )
+    assert owners[US].execute(
+        b"SELECT count(*) FROM acgs.journal WHERE source <> 'us-east-1'"
+    ).fetchone() == (0,)
 
 
 def test_publications_filter_by_target(owners: Connections) -> None:

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
+from tests.cluster.conftest import Server
+from tests.strategies.records import EXTREMES, histories
 
 from acgs2 import store
 from acgs2.merge import merge
@@ -21,14 +23,20 @@ from acgs2.model.entity import Entity, FieldType, Residency
 from acgs2.model.record import Record
 from acgs2.residency import Register, TransferRecord, decide
 from acgs2.store.region import register_key
-from tests.cluster.conftest import Server
-from tests.strategies.records import EXTREMES, histories
 
 ENTITIES = [*entities().values(), EXTREMES]
 HOLDERS = ["eu-west-1"]
-quick = settings(max_examples=12, deadline=None, phases=[Phase.generate, Phase.shrink],
-                 suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large,
-                                        HealthCheck.large_base_example])
+quick = settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+    ],
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +52,18 @@ def database(server: Server) -> Iterator[psycopg.Connection[Any]]:
 
 def wire(record: Record, key: UUID, entity: Entity) -> dict[str, Any]:
     owner = {"tenant_id": str(UUID(int=1))} if entity.scope == "tenant" else {}
-    return {"key": str(key), "zone": "eu", "sent_to": HOLDERS, "hlc": record.hlc, "origin": record.origin,
-            "vv": record.vv, "erased": record.erased, "meta": record.meta, **owner, **record.data}
+    return {
+        "key": str(key),
+        "zone": "eu",
+        "sent_to": HOLDERS,
+        "hlc": record.hlc,
+        "origin": record.origin,
+        "vv": record.vv,
+        "erased": record.erased,
+        "meta": record.meta,
+        **owner,
+        **record.data,
+    }
 
 
 def take_in(conn: psycopg.Connection[Any], entity: Entity, rows: list[dict[str, Any]]) -> None:
@@ -55,23 +73,46 @@ def take_in(conn: psycopg.Connection[Any], entity: Entity, rows: list[dict[str, 
 
 def read(conn: psycopg.Connection[Any], entity: Entity) -> dict[UUID, Record]:
     rows = conn.cursor(row_factory=dict_row).execute(f"SELECT * FROM acgs.{entity.name}".encode()).fetchall()
-    return {row["key"]: Record(key=row["key"], vv=row["vv"], hlc=row["hlc"], origin=row["origin"], erased=row["erased"],
-                               data={f.name: row[f.name] for f in entity.fields}, meta=row["meta"]) for row in rows}
+    return {
+        row["key"]: Record(
+            key=row["key"],
+            vv=row["vv"],
+            hlc=row["hlc"],
+            origin=row["origin"],
+            erased=row["erased"],
+            data={f.name: row[f.name] for f in entity.fields},
+            meta=row["meta"],
+        )
+        for row in rows
+    }
 
 
 def normal(record: Record, entity: Entity, key: UUID) -> Record:
     """As the database shows it: an unset set is empty, an unset map is empty, an unset counter is 0."""
     empty = {FieldType.SET: [], FieldType.MAP: {}, FieldType.COUNTER: 0}
-    data = {f.name: empty.get(f.type) if record.data[f.name] is None and not record.erased else record.data[f.name]
-            for f in entity.fields}
-    return Record(key=key, vv=dict(record.vv), hlc=record.hlc, origin=record.origin, erased=record.erased, data=data,
-                  meta=record.meta)
+    data = {
+        f.name: empty.get(f.type)
+        if record.data[f.name] is None and not record.erased
+        else record.data[f.name]
+        for f in entity.fields
+    }
+    return Record(
+        key=key,
+        vv=dict(record.vv),
+        hlc=record.hlc,
+        origin=record.origin,
+        erased=record.erased,
+        data=data,
+        meta=record.meta,
+    )
 
 
 @pytest.mark.parametrize("entity", ENTITIES, ids=lambda e: e.name)
 @quick
 @given(data=st.data())
-def test_merging_in_sql_is_merging_in_python(database: psycopg.Connection[Any], entity: Entity, data: st.DataObject) -> None:
+def test_merging_in_sql_is_merging_in_python(
+    database: psycopg.Connection[Any], entity: Entity, data: st.DataObject
+) -> None:
     cases = data.draw(st.lists(histories(entity).filter(lambda h: len(h) > 1), min_size=20, max_size=25))
     database.execute(f"TRUNCATE acgs.{entity.name}, acgs.conflict".encode())
     keys = [uuid4() for _ in cases]
@@ -101,30 +142,75 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 REGIONS = ("eu-central-1", "eu-west-1", "us-east-1", "ap-southeast-1")
 moments = st.none() | st.integers(-3, 3).map(lambda n: NOW + timedelta(hours=n))
 transfers = st.builds(
-    TransferRecord, zone=st.sampled_from(["eu", "us"]), to=st.sampled_from((*REGIONS, "mars-west-1")),
+    TransferRecord,
+    zone=st.sampled_from(["eu", "us"]),
+    to=st.sampled_from((*REGIONS, "mars-west-1")),
     instrument=st.sampled_from(["adequacy", "adequacy_dpf", "scc", "explicit_consent", "none_required"]),
-    entities=st.frozensets(st.sampled_from(["agent", "user_profile"])), begins=moments, expires=moments, revoked=moments,
+    entities=st.frozensets(st.sampled_from(["agent", "user_profile"])),
+    begins=moments,
+    expires=moments,
+    revoked=moments,
     importer_certified=st.booleans(),
 )
 
 
 @settings(quick, max_examples=150)
-@given(found=st.lists(transfers, max_size=6),
-       zones=st.dictionaries(st.sampled_from(["eu", "us"]), st.lists(st.sampled_from((*REGIONS, "mars-west-1")), min_size=1, unique=True)))
+@given(
+    found=st.lists(transfers, max_size=6),
+    zones=st.dictionaries(
+        st.sampled_from(["eu", "us"]),
+        st.lists(st.sampled_from((*REGIONS, "mars-west-1")), min_size=1, unique=True),
+    ),
+)
 def test_deciding_in_sql_is_deciding_in_python(
     database: psycopg.Connection[Any], found: list[TransferRecord], zones: dict[str, list[str]]
 ) -> None:
     database.execute(b"TRUNCATE acgs.zone, acgs.transfer, acgs.region")
     for region in REGIONS:
         database.execute(b"INSERT INTO acgs.region VALUES (%s, 'primary', 'aws')", (region,))
-    stamp = {"zone": "*", "sent_to": [], "hlc": 1, "origin": "g#0", "vv": {"g#0": 1}, "erased": False, "meta": {}}
-    take_in(database, entities()["zone"], [
-        {**stamp, "key": str(register_key("zone", n)), "name": n, "regulation": "gdpr", "regions": r, "pair": []}
-        for n, r in zones.items()])
-    take_in(database, entities()["transfer"], [
-        {**stamp, "key": str(uuid4()), "from_zone": t.zone, "to_region": t.to, "instrument": t.instrument,
-         "entities": sorted(t.entities), "begins": t.begins, "expires": t.expires, "revoked": t.revoked,
-         "importer_certified": t.importer_certified} for t in found])
+    stamp = {
+        "zone": "*",
+        "sent_to": [],
+        "hlc": 1,
+        "origin": "g#0",
+        "vv": {"g#0": 1},
+        "erased": False,
+        "meta": {},
+    }
+    take_in(
+        database,
+        entities()["zone"],
+        [
+            {
+                **stamp,
+                "key": str(register_key("zone", n)),
+                "name": n,
+                "regulation": "gdpr",
+                "regions": r,
+                "pair": [],
+            }
+            for n, r in zones.items()
+        ],
+    )
+    take_in(
+        database,
+        entities()["transfer"],
+        [
+            {
+                **stamp,
+                "key": str(uuid4()),
+                "from_zone": t.zone,
+                "to_region": t.to,
+                "instrument": t.instrument,
+                "entities": sorted(t.entities),
+                "begins": t.begins,
+                "expires": t.expires,
+                "revoked": t.revoked,
+                "importer_certified": t.importer_certified,
+            }
+            for t in found
+        ],
+    )
     register = Register(frozenset(REGIONS), {n: tuple(r) for n, r in zones.items()}, tuple(found))
     kinds = [e.name for e in entities().values() if e.residency is Residency.ZONE] + ["zone"]
     for entity in kinds:
@@ -132,7 +218,8 @@ def test_deciding_in_sql_is_deciding_in_python(
             decision = decide(entity, zone, register, NOW)
             row = database.execute(
                 b"SELECT residency, basis, to_timestamp(valid_until_us / 1000000.0) FROM acgs.decide(%s, %s, %s)",
-                (entity, zone, int(NOW.timestamp() * 1_000_000))).fetchone()
+                (entity, zone, int(NOW.timestamp() * 1_000_000)),
+            ).fetchone()
             assert row is not None
             assert (tuple(row[0]), row[1]) == (decision.residency, dict(decision.basis))
             if zone in zones:

@@ -8,13 +8,13 @@ from itertools import permutations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.strategies.records import EXTREMES, histories
 
 from acgs2.merge import merge
 from acgs2.model import entities
 from acgs2.model.clock import Order, compare, covers
 from acgs2.model.entity import Entity, Rule, Strategy
 from acgs2.model.record import Record
-from tests.strategies.records import EXTREMES, histories
 
 ENTITIES = [*entities().values(), EXTREMES]
 
@@ -26,7 +26,9 @@ def joined(entity: Entity, *versions: Record) -> Record:
 @pytest.mark.parametrize("entity", ENTITIES, ids=lambda e: e.name)
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_any_order_and_any_repetition_of_versions_ends_in_the_same_record(entity: Entity, data: st.DataObject) -> None:
+def test_any_order_and_any_repetition_of_versions_ends_in_the_same_record(
+    entity: Entity, data: st.DataObject
+) -> None:
     versions = data.draw(histories(entity))[:4]
     if not versions:
         return
@@ -42,7 +44,10 @@ def test_merging_is_associative_also_between_joined_states(entity: Entity, data:
     versions = data.draw(histories(entity))
     if len(versions) < 3:
         return
-    a, b, c = (joined(entity, *data.draw(st.lists(st.sampled_from(versions), min_size=1, max_size=3))) for _ in range(3))
+    a, b, c = (
+        joined(entity, *data.draw(st.lists(st.sampled_from(versions), min_size=1, max_size=3)))
+        for _ in range(3)
+    )
     left = merge(entity, merge(entity, a, b).record, c).record
     right = merge(entity, a, merge(entity, b, c).record).record
     assert left == right
@@ -66,7 +71,9 @@ def test_merging_is_monotone_and_an_old_version_changes_nothing(entity: Entity, 
         assert not any(whole.data.values())
 
 
-@pytest.mark.parametrize("entity", [e for e in ENTITIES if e.strategy is not Strategy.MERGE], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "entity", [e for e in ENTITIES if e.strategy is not Strategy.MERGE], ids=lambda e: e.name
+)
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_a_concurrent_version_that_loses_whole_is_a_conflict(entity: Entity, data: st.DataObject) -> None:
@@ -101,7 +108,16 @@ def test_a_concurrent_latest_value_that_loses_is_a_conflict_and_counters_add_up(
                 if None in stamps or stamps[0] == stamps[1] or a.data[field.name] == b.data[field.name]:
                     assert field.name not in lost
                 elif field.name in lost:
-                    assert {merged.record.data[field.name], lost[field.name]} == {a.data[field.name], b.data[field.name]}
-            own = {o: s[1] for r in (a, b) for o, s in sorted(r.meta.get("login_count", {}).items(), key=lambda i: i[1][0])}
+                    assert {merged.record.data[field.name], lost[field.name]} == {
+                        a.data[field.name],
+                        b.data[field.name],
+                    }
+            own = {
+                o: s[1]
+                for r in (a, b)
+                for o, s in sorted(r.meta.get("login_count", {}).items(), key=lambda i: i[1][0])
+            }
             assert set(own) <= set(merged.record.meta.get("login_count", {}))
-            assert merged.record.data["login_count"] == sum(s[1] for s in merged.record.meta.get("login_count", {}).values())
+            assert merged.record.data["login_count"] == sum(
+                s[1] for s in merged.record.meta.get("login_count", {}).values()
+            )

@@ -19,27 +19,42 @@ transfers = st.builds(
     to=st.sampled_from((*REGIONS, "mars-west-1")),
     instrument=st.sampled_from(["adequacy", "adequacy_dpf", "scc", "explicit_consent", "none_required"]),
     entities=st.frozensets(st.sampled_from(["agent", "user_profile"])),
-    begins=moments, expires=moments, revoked=moments, importer_certified=st.booleans(),
+    begins=moments,
+    expires=moments,
+    revoked=moments,
+    importer_certified=st.booleans(),
 )
 registers = st.lists(transfers, max_size=5).map(lambda t: Register(frozenset(REGIONS), ZONES, tuple(t)))
 
 
 @given(registers, st.sampled_from(["agent", "user_profile"]), st.sampled_from(sorted(ZONES)))
-def test_every_holder_is_a_home_or_has_a_transfer_in_force(register: Register, entity: str, zone: str) -> None:
+def test_every_holder_is_a_home_or_has_a_transfer_in_force(
+    register: Register, entity: str, zone: str
+) -> None:
     decision = decide(entity, zone, register, NOW)
     for region in decision.residency:
         assert region in REGIONS
-        permitted = any(t.zone == zone and t.to == region and entity in t.entities and t.in_force(NOW)
-                        and t.instrument == decision.basis[region] for t in register.transfers)
+        permitted = any(
+            t.zone == zone
+            and t.to == region
+            and entity in t.entities
+            and t.in_force(NOW)
+            and t.instrument == decision.basis[region]
+            for t in register.transfers
+        )
         assert permitted or (region in ZONES[zone] and decision.basis[region] == "home")
     assert set(ZONES[zone]) <= set(decision.residency)
     assert list(decision.residency) == sorted(decision.residency)
 
 
 @given(registers, transfers, st.sampled_from(["agent", "user_profile"]))
-def test_one_more_transfer_never_takes_a_right_away(register: Register, more: TransferRecord, entity: str) -> None:
+def test_one_more_transfer_never_takes_a_right_away(
+    register: Register, more: TransferRecord, entity: str
+) -> None:
     wider = Register(register.regions, register.zones, (*register.transfers, more))
-    assert set(decide(entity, "eu", register, NOW).residency) <= set(decide(entity, "eu", wider, NOW).residency)
+    assert set(decide(entity, "eu", register, NOW).residency) <= set(
+        decide(entity, "eu", wider, NOW).residency
+    )
 
 
 @given(registers, st.sampled_from(["agent", "user_profile"]))
@@ -56,7 +71,10 @@ def test_an_expiry_is_exact_and_consent_alone_permits_nothing() -> None:
     assert "us-east-1" in decide("agent", "eu", register, NOW - timedelta(microseconds=1)).residency
     assert "us-east-1" not in decide("agent", "eu", register, NOW).residency
     consent = TransferRecord("eu", "us-east-1", "explicit_consent", frozenset({"agent"}))
-    assert "us-east-1" not in decide("agent", "eu", Register(frozenset(REGIONS), ZONES, (consent,)), NOW).residency
+    assert (
+        "us-east-1"
+        not in decide("agent", "eu", Register(frozenset(REGIONS), ZONES, (consent,)), NOW).residency
+    )
 
 
 def test_an_unknown_zone_is_held_nowhere_and_the_register_everywhere() -> None:

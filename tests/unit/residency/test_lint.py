@@ -29,7 +29,13 @@ transfers:
 
 
 def rules(**values: str) -> set[str]:
-    filled = {"cidr": "10.1.0.0/16", "zone": "eu", "to": "us-east-1", "instrument": "scc", "more": ""} | values
+    filled = {
+        "cidr": "10.1.0.0/16",
+        "zone": "eu",
+        "to": "us-east-1",
+        "instrument": "scc",
+        "more": "",
+    } | values
     return {f.rule for f in lint(parse(BASE.format(**filled)), NOW) if f.severity == "error"}
 
 
@@ -59,7 +65,10 @@ def test_the_guide_is_rejected_for_its_own_mistakes() -> None:
         ({"to": "ca-central-1"}, "witness-holds-data"),
         ({"to": "cn-north-1"}, "transfer-across-partitions"),
         ({"cidr": "10.0.128.0/17"}, "overlapping-networks"),
-        ({"zone": "cn", "instrument": "standard_contract", "more": ", persons_per_year: 1000001"}, "volume-over-threshold"),
+        (
+            {"zone": "cn", "instrument": "standard_contract", "more": ", persons_per_year: 1000001"},
+            "volume-over-threshold",
+        ),
     ],
 )
 def test_each_rule_fires(values: dict[str, str], rule: str) -> None:

@@ -43,7 +43,11 @@ def test_an_error_names_its_line(wrong: str, right: str, line: int, says: str) -
     assert abs(error.context["line"] - line) <= 1
 
 
-@given(st.text() | st.from_type(int).map(str) | st.sampled_from(["[]", "{}", "null", "a: &a [*a]", "\x00", "--- !!python/object:x {}"]))
+@given(
+    st.text()
+    | st.from_type(int).map(str)
+    | st.sampled_from(["[]", "{}", "null", "a: &a [*a]", "\x00", "--- !!python/object:x {}"])
+)
 def test_whatever_is_not_a_topology_is_a_topology_error(text: str) -> None:
     with pytest.raises(TopologyError):
         parse(text)

@@ -77,7 +77,9 @@ class Links:
                     if name in request:
                         setattr(line, name, None if request[name] is None else float(request[name]))
         else:
-            raise InputError("unknown-action", f"There is no action {action!r}.", hint="Use status, cut, restore or set.")
+            raise InputError(
+                "unknown-action", f"There is no action {action!r}.", hint="Use status, cut, restore or set."
+            )
         for route in self._routes:
             if {route.spec.source, route.spec.target} == {a, b}:
                 if action == "restore" and request.get("reset"):
@@ -89,8 +91,17 @@ class Links:
         """Return every line and route as plain values."""
         return {
             "lines": [
-                {"from": a, "to": b, "rtt_ms": n.rtt_ms, "factor": n.factor, "jitter_ms": n.jitter_ms,
-                 "bandwidth_mbps": n.bandwidth_mbps, "loss": n.loss, "cut": n.cut, "bytes": n.bytes_carried}
+                {
+                    "from": a,
+                    "to": b,
+                    "rtt_ms": n.rtt_ms,
+                    "factor": n.factor,
+                    "jitter_ms": n.jitter_ms,
+                    "bandwidth_mbps": n.bandwidth_mbps,
+                    "loss": n.loss,
+                    "cut": n.cut,
+                    "bytes": n.bytes_carried,
+                }
                 for (a, b), n in sorted(self._lines.items())
             ],
             "routes": [
@@ -100,7 +111,9 @@ class Links:
         }
 
 
-async def _control(links: Links, token: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _control(
+    links: Links, token: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     try:
         while line := await reader.readline():
             try:
