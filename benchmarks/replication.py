@@ -1,6 +1,6 @@
 """Replication with merge from one source to two regions, beside raw native logical replication in the same run.
 
-    python benchmarks/replication.py [--rows 20000] [--rounds 5] [--json]
+    python benchmarks/replication.py [--rows 20000] [--rounds 5] [--regions 4 8 12] [--json]
 
 Both carry the same rows. Rounds of both kinds alternate; medians and ratios are printed. Stages: capture is what the
 source spends on a statement with its triggers; decode is reading the publication from the WAL; merge is calling the
@@ -28,21 +28,23 @@ from acgs2 import store
 from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data
 from acgs2.local.state import choose_ports
 from acgs2.store.region import link_name
-from acgs2.topology import Topology, parse
+from acgs2.topology import Topology, load, parse
 
 PASSWORDS = {"acgs_owner": "owner", "acgs_app": "app", "acgs_link": "link"}
-SOURCE, TARGETS = "eu-west-1", ("eu-central-1", "us-east-1")
-TOPOLOGY = """
-name: bench
-domain: acgs2.example
-constitution: {id: x}
-regions:
-  eu-west-1: {country: IE}
-  eu-central-1: {country: DE}
-  us-east-1: {country: US}
-zones:
-  all: {regulation: gdpr, regions: [eu-west-1, eu-central-1, us-east-1], pair: none}
-"""
+SOURCE = "eu-west-1"
+
+
+def topology_of(regions: int) -> Topology:
+    """Return a topology with so many regions and one zone that all of them hold."""
+    names = [SOURCE, *sorted(set(load("guide").regions) - {SOURCE})][:regions]
+    declared = "".join(f"  {name}: {{country: IE}}\n" for name in names)
+    return parse(
+        "name: bench\ndomain: acgs2.example\nconstitution: {id: x}\nregions:\n"
+        + declared
+        + f"zones:\n  all: {{regulation: gdpr, regions: [{', '.join(names)}], pair: none}}\n"
+    )
+
+
 COLUMNS = "key, zone, tenant_id, name, status, capabilities, description"
 VALUES = "k, 'all', %s, 'agent ' || k, 'active', '[\"read\", \"write\"]', 'some words on what it does and for whom'"
 
@@ -52,6 +54,7 @@ class Bench:
 
     def __init__(self, dsns: Mapping[str, str], topology: Topology) -> None:
         self.dsns = dsns
+        self.targets = [r for r in dsns if r != SOURCE]
         for number, (region, dsn) in enumerate(dsns.items()):
             with psycopg.connect(dsn.format("postgres", "postgres"), autocommit=True) as conn:
                 conn.execute(b"CREATE DATABASE acgs2 TEMPLATE migrated")
@@ -68,7 +71,7 @@ class Bench:
         }
         self.source = self.conns[SOURCE]
         self.source.execute(b"CREATE PUBLICATION raw FOR TABLE raw")
-        for number, target in enumerate(TARGETS):
+        for number, target in enumerate(self.targets):
             self.source.execute(
                 b"SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (f"raw{number}",)
             )
@@ -78,7 +81,7 @@ class Bench:
                 " WITH (create_slot=false, copy_data=false, origin=none, streaming=off, synchronous_commit=local)".encode()
             )
             store.connect(self.conns[target], target, SOURCE, info)
-        for target in TARGETS:
+        for target in self.targets:
             for peer in (t for t in self.conns if t != target):
                 self.conns[target].execute(b"SELECT pg_drop_replication_slot(%s)", (link_name(target, peer),))
         self.tenant = uuid4()
@@ -88,7 +91,7 @@ class Bench:
 
     def use(self, kind: str) -> None:
         """Let only one kind of subscription run, and begin with empty tables."""
-        for number, target in enumerate(TARGETS):
+        for number, target in enumerate(self.targets):
             ours, raw = link_name(SOURCE, target), f"raw{number}"
             on, off = (raw, ours) if kind == "raw" else (ours, raw)
             self.conns[target].execute(f"ALTER SUBSCRIPTION {off} DISABLE".encode())
@@ -98,7 +101,7 @@ class Bench:
         while self.source.execute(
             b"SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= %s AND application_name LIKE %s",
             (lsn[0] if lsn else None, like),
-        ).fetchone() != (2,):
+        ).fetchone() != (len(self.targets),):
             time.sleep(0.02)
         for conn in self.conns.values():
             conn.execute(b"TRUNCATE raw, acgs.agent, acgs.journal")
@@ -120,14 +123,14 @@ class Bench:
                 )
         source_s = time.perf_counter() - began_s
         query = f"SELECT 1 FROM {table} WHERE key = %s AND (NOT %s OR description = 'changed')".encode()
-        for target in TARGETS:
+        for target in self.targets:
             while not self.conns[target].execute(query, (keys[-1], update)).fetchone():
                 time.sleep(0.003)
         return rows / source_s, rows / (time.perf_counter() - began_s)
 
     def stages(self, rows: int, batch: int) -> dict[str, float]:
         """Return microseconds a row: writing raw, writing with capture, decoding, merging new and known rows."""
-        for target in TARGETS:
+        for target in self.targets:
             self.conns[target].execute(f"ALTER SUBSCRIPTION {link_name(SOURCE, target)} DISABLE".encode())
         self.source.execute(b"SELECT pg_create_logical_replication_slot('stage', 'pgoutput')")
         took: dict[str, float] = {}
@@ -140,7 +143,7 @@ class Bench:
                         self.statement(kind, False), (self.tenant, keys[start : start + batch]), prepare=True
                     )
             took[f"write {kind}"] = (time.perf_counter() - began_s) / rows * 1e6
-        for kind, publication in (("raw", "raw"), ("ours", link_name(SOURCE, TARGETS[0]))):
+        for kind, publication in (("raw", "raw"), ("ours", link_name(SOURCE, self.targets[0]))):
             began_s = time.perf_counter()
             self.source.execute(
                 b"SELECT count(*) FROM pg_logical_slot_peek_binary_changes('stage', NULL, NULL,"
@@ -149,7 +152,7 @@ class Bench:
             ).fetchone()
             took[f"decode {kind}"] = (time.perf_counter() - began_s) / rows * 1e6
         self.source.execute(b"SELECT pg_drop_replication_slot('stage')")
-        target = self.conns[TARGETS[0]]
+        target = self.conns[self.targets[0]]
         parts = self.source.execute(
             b"SELECT records::text FROM acgs.journal WHERE entity = 'agent' ORDER BY seq"
         ).fetchall()
@@ -162,13 +165,13 @@ class Bench:
                     target.execute(b"SELECT acgs.merge_batch('agent', %s, '{}')", (body,), prepare=True)
             took[name] = (time.perf_counter() - began_s) / rows * 1e6
         target.execute(b"RESET session_replication_role")
-        for each in TARGETS:
+        for each in self.targets:
             self.conns[each].execute(f"ALTER SUBSCRIPTION {link_name(SOURCE, each)} ENABLE".encode())
         return took
 
     def lag(self, rate: int, seconds: float) -> dict[str, float]:
         """Return percentiles of the time from the writing statement to the merge, in milliseconds."""
-        for target in TARGETS:
+        for target in self.targets:
             self.conns[target].execute(b"TRUNCATE acgs.link_lag")
         began_s = time.perf_counter()
         for number in range(int(rate * seconds)):
@@ -180,7 +183,7 @@ class Bench:
         time.sleep(0.5)
         found = [
             ms
-            for t in TARGETS
+            for t in self.targets
             for (ms,) in self.conns[t].execute(b"SELECT lag_us / 1000.0 FROM acgs.link_lag").fetchall()
         ]
         cuts = statistics.quantiles([float(ms) for ms in found], n=100)
@@ -221,7 +224,7 @@ def servers(topology: Topology) -> Iterator[Mapping[str, str]]:
         dsns: dict[str, str] = {}
         for region in topology.regions:
             port = ports[f"postgres/{region}"]
-            make_data(path / "template", path / region / "data", owner, port, 8)
+            make_data(path / "template", path / region / "data", owner, port, 16)
             processes.append(
                 subprocess.Popen(
                     [binaries.command("postgres"), "-D", str(path / region / "data")],
@@ -256,10 +259,11 @@ def main() -> None:
     )
     options.add_argument("--rows", type=int, default=20_000)
     options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--regions", type=int, nargs="*", default=[4, 8, 12])
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
-    topology = parse(TOPOLOGY)
-    result: dict[str, Any] = {"rows": []}
+    topology = topology_of(3)
+    result: dict[str, Any] = {"rows": [], "regions": []}
     with servers(topology) as dsns:
         bench = Bench(dsns, topology)
         for batch in (100, 10, 1):
@@ -291,7 +295,31 @@ def main() -> None:
         result["lag"] = {k: round(v, 2) for k, v in bench.lag(1000, 5).items()}
         for conn in bench.conns.values():
             conn.close()
+    for regions in chosen.regions:
+        result["regions"].append(_spread(regions, chosen.rows, chosen.rounds))
     print(json.dumps(result, indent=1) if chosen.json else _table(result))
+
+
+def _spread(regions: int, rows: int, rounds: int) -> dict[str, Any]:
+    """Return rows/s until every one of many regions has them, raw and ours."""
+    found: dict[str, list[float]] = {"raw": [], "ours": []}
+    topology = topology_of(regions)
+    with servers(topology) as dsns:
+        bench = Bench(dsns, topology)
+        for _ in range(rounds):
+            for kind, each in found.items():
+                bench.use(kind)
+                each.append(bench.run(kind, rows, 100, False, sorted(uuid4() for _ in range(rows)))[1])
+        for conn in bench.conns.values():
+            conn.close()
+    raw, ours = (statistics.median(found[k]) for k in ("raw", "ours"))
+    ratio = statistics.median(o / r for r, o in zip(found["raw"], found["ours"], strict=True))
+    return {
+        "regions": regions,
+        "raw_rows_s": round(raw),
+        "ours_rows_s": round(ours),
+        "ratio": round(ratio, 2),
+    }
 
 
 def _table(result: dict[str, Any]) -> str:
@@ -315,6 +343,12 @@ def _table(result: dict[str, Any]) -> str:
         f"Added lag at {result['lag']['rows_per_s']:.0f} rows/s: p50 {result['lag']['p50_ms']}, p90 {result['lag']['p90_ms']},"
         f" p99 {result['lag']['p99_ms']} ms ({result['lag']['samples']:.0f} samples).",
     ]
+    if result["regions"]:
+        lines += ["", "| regions | raw rows/s | with merge rows/s | ratio |", "|---|---|---|---|"]
+        lines += [
+            f"| {r['regions']} | {r['raw_rows_s']} | {r['ours_rows_s']} | {r['ratio']} |"
+            for r in result["regions"]
+        ]
     return "\n".join(lines)
 
 

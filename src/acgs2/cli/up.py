@@ -14,8 +14,7 @@ _STEPS = {
     "starting": "starting",
     "template": "preparing one database",
     "databases": "starting databases",
-    "subscriptions": "connecting regions",
-    "servers": "starting servers",
+    "subscriptions": "connecting regions and starting servers",
     "ready": "ready",
 }
 

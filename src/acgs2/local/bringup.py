@@ -63,13 +63,15 @@ class Bringup:
         servers = [self._server(r) for r in regions]
         self.children += [links, *servers]
         await asyncio.gather(self._up(links), *(self._database(r) for r in regions))
+        # Subscriptions wait for the distance, servers for the processor: both at once.
         self.step = "subscriptions"
         pairs = [p for link in self._state.topology.links() for p in ((link.a, link.b), (link.b, link.a))]
         gate = asyncio.Semaphore(24)
-        await asyncio.gather(*(self._subscribe(region, peer, gate) for region, peer in pairs))
-        self.step = "servers"
         await asyncio.to_thread(self._keys)
-        await asyncio.gather(*(self._up(server) for server in servers))
+        await asyncio.gather(
+            *(self._subscribe(region, peer, gate) for region, peer in pairs),
+            *(self._up(server) for server in servers),
+        )
         self.step = "ready"
         self.ready_at_s = round(time.monotonic() - self._began_s, 2)
 

@@ -1,14 +1,19 @@
-"""Talking to the supervisor and to the links: JSON lines over loopback, with a token."""
+"""Talking to the supervisor and to the links: JSON lines over loopback, with a token. Both ends."""
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import json
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from acgs2.errors import AcgsError, InputError, RuntimeFault
 
-__all__ = ["ask", "raise_answer"]
+__all__ = ["ask", "raise_answer", "serve"]
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 def ask(port: int, token: str, request: dict[str, Any], *, timeout_s: float = 10.0) -> dict[str, Any]:
@@ -40,3 +45,31 @@ def raise_answer(answer: dict[str, Any]) -> None:
         return
     kind: type[AcgsError] = InputError if answer["error"].startswith(("unknown", "bad")) else RuntimeFault
     raise kind(answer["error"], answer.get("message", ""), hint=answer.get("hint", ""))
+
+
+async def serve(port: int, token: str, handle: Handler) -> asyncio.Server:
+    """Answer requests on a loopback port; what `handle` raises of ours becomes the answer."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(await _answer(line, token, handle)).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # The caller went away, or sent a line without end.
+        finally:
+            writer.close()
+
+    return await asyncio.start_server(talk, "127.0.0.1", port)
+
+
+async def _answer(line: bytes, token: str, handle: Handler) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict) or not hmac.compare_digest(str(request.get("token")), token):
+            raise InputError("forbidden", "The token is missing or wrong.")
+        return await handle(request)
+    except AcgsError as error:
+        return error.as_dict()
+    except (ValueError, TypeError) as error:
+        return {"error": "bad-request", "message": f"Not a request: {error}"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 from acgs2.errors import AcgsError, InputError
 from acgs2.local.bringup import Bringup
 from acgs2.local.child import Child
+from acgs2.local.control import serve
 from acgs2.local.state import State, open_state
 
 _LOG = logging.getLogger("acgs2.supervisor")
@@ -33,7 +33,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self._state.ports["supervisor"])
+        server = await serve(self._state.ports["supervisor"], self._state.secrets["supervisor"], self._answer)
         self._bringup.on_start = self._watch
         bringing = asyncio.create_task(self._bringup.run())
         stopping = asyncio.create_task(self._stop.wait())
@@ -77,28 +77,6 @@ class Supervisor:
             child.restarts += 1
             await child.start()
             await self._bringup.ready(child)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while line := await reader.readline():
-                try:
-                    request = json.loads(line)
-                    if (
-                        not isinstance(request, dict)
-                        or request.get("token") != self._state.secrets["supervisor"]
-                    ):
-                        raise InputError("forbidden", "The token is missing or wrong.")
-                    answer = await self._answer(request)
-                except AcgsError as error:
-                    answer = error.as_dict()
-                except (ValueError, TypeError) as error:
-                    answer = {"error": "bad-request", "message": f"Not a request: {error}"}
-                writer.write(json.dumps(answer).encode() + b"\n")
-                await writer.drain()
-        except (ConnectionError, ValueError):
-            pass  # The caller went away, or sent a line without end.
-        finally:
-            writer.close()
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         action = request.get("action")

@@ -14,6 +14,7 @@ import msgspec
 import uvloop
 
 from acgs2.errors import AcgsError, InputError, RuntimeFault
+from acgs2.local.control import serve
 from acgs2.local.links.config import LinksConfig
 from acgs2.local.links.line import Line
 from acgs2.local.links.relay import Route
@@ -111,35 +112,15 @@ class Links:
         }
 
 
-async def _control(
-    links: Links, token: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    try:
-        while line := await reader.readline():
-            try:
-                request = json.loads(line)
-                if not isinstance(request, dict) or request.get("token") != token:
-                    raise InputError("forbidden", "The token is missing or wrong.")
-                answer = links.handle(request)
-            except AcgsError as error:
-                answer = error.as_dict()
-            except (ValueError, TypeError) as error:
-                answer = {"error": "bad-request", "message": f"Not a control request: {error}"}
-            writer.write(json.dumps(answer).encode() + b"\n")
-            await writer.drain()
-    except (ConnectionError, ValueError):
-        pass  # The caller went away, or sent a line without end.
-    finally:
-        writer.close()
-
-
 async def run(config: LinksConfig) -> None:
     """Run until SIGTERM or SIGINT."""
     links = Links(config)
     await links.start()
-    server = await asyncio.start_server(
-        lambda r, w: _control(links, config.token, r, w), "127.0.0.1", config.control_port
-    )
+
+    async def handle(request: dict[str, Any]) -> dict[str, Any]:
+        return links.handle(request)
+
+    server = await serve(config.control_port, config.token, handle)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -68,3 +68,6 @@ BEGIN
     DELETE FROM acgs.request WHERE at < clock_timestamp() - interval '24 hours';
 END
 $fn$;
+
+-- Duties of the region's server, nobody else's.
+REVOKE EXECUTE ON FUNCTION acgs.beat(), acgs.maintain(), acgs.refresh_rules() FROM PUBLIC;
