@@ -38,7 +38,8 @@ class _Lazy(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        if ctx.resilient_parsing or "--help" in sys.argv[1:2] or not sys.argv[1:]:
+        completing = "_ACGS2_COMPLETE" in os.environ
+        if not completing and (not sys.argv[1:] or sys.argv[1] in ("--help", "-h")):
             # Listing commands needs their help only, not what they import.
             return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name][1], help=COMMANDS[cmd_name][1])
         module = importlib.import_module(f"acgs2.cli.{COMMANDS[cmd_name][0]}")

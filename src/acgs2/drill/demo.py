@@ -58,6 +58,11 @@ async def run_demo(cluster: Cluster, seconds: float, say: Say, rng: Random) -> R
     clients = {r: Client(r, state.url(r), token, history) for r in topology.regions}
     try:
         tenants = await _tenants(clients, topology.zones, say)
+        for zone, tenant in tenants.items():
+            for region in _writers(cluster, zone):
+                async with asyncio.timeout(10):
+                    while not await clients[region].sees(f"tenants/{tenant}"):  # noqa: ASYNC110 - another process
+                        await asyncio.sleep(0.05)
         say(f"writing for {seconds:g} s from {len(topology.zones) * 4} clients, into every zone")
         jobs = [
             write_for(clients[region], zone, tenants[zone], seconds, Random(rng.random()))

@@ -49,6 +49,10 @@ class Client:
         """Close the connections."""
         await self._http.aclose()
 
+    async def sees(self, path: str) -> bool:
+        """Return whether the region has a record by now."""
+        return (await self._http.get(f"/api/v1/{path}")).status_code == 200
+
     async def send(
         self, method: str, path: str, zone: str, body: Mapping[str, Any] | None = None, **headers: str
     ) -> dict[str, Any] | None:

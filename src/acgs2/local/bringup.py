@@ -93,17 +93,19 @@ class Bringup:
             store.migrate(conn)
 
     def _data(self, region: str) -> None:
-        topology = self._state.topology
+        data = self._state.data_path(region)
+        incarnation = self._state.region_path(region) / "incarnation"
+        if not data.exists():
+            # A new directory is a new life: its counters must never be taken for the old one's.
+            incarnation.parent.mkdir(parents=True, exist_ok=True)
+            incarnation.write_text(secrets.token_hex(4), encoding="ascii")
         make_data(
             self._state.path / "template",
-            self._state.data_path(region),
+            data,
             self._owner,
             self._state.ports[f"postgres/{region}"],
-            len(topology.regions),
+            len(self._state.topology.regions),
         )
-        incarnation = self._state.region_path(region) / "incarnation"
-        if not incarnation.exists():
-            incarnation.write_text(secrets.token_hex(4), encoding="ascii")
 
     def _postgres(self, region: str) -> Child:
         return Child(

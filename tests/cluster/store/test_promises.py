@@ -417,6 +417,43 @@ def test_partitions_of_the_journal_receive_as_well(
     ).fetchone() == (0,)
 
 
+def test_a_partition_dropped_before_it_was_decoded_still_arrives(
+    server: Server, databases: Mapping[str, str], apps: Connections, owners: Connections, tenant: UUID
+) -> None:
+    owner = owners[WEST]
+    owner.execute(b"""CREATE TABLE acgs.journal_2099010100 PARTITION OF acgs.journal
+        FOR VALUES FROM ('2099-01-01 00:00Z') TO ('2099-01-01 01:00Z')""")
+    key = str(uuid4())
+    record = {
+        "key": key,
+        "zone": "all",
+        "sent_to": [WEST, US],
+        "hlc": 1,
+        "origin": "x#0",
+        "vv": {"x#0": 1},
+        "erased": False,
+        "meta": {},
+        "tenant_id": str(tenant),
+        "name": "from a dropped partition",
+        "status": "active",
+    }
+    link = link_name(WEST, US)
+    with server.connect(databases[US]) as admin:
+        admin.execute(f"ALTER SUBSCRIPTION {link} DISABLE".encode())
+        owner.execute(
+            b"""INSERT INTO acgs.journal (at, source, entity, kind, zone, targets, residency, basis, register_version,
+            hlc_max, records) VALUES ('2099-01-01 00:30Z', 'eu-west-1', 'agent', 'put', 'all', '{us-east-1}',
+            '{eu-west-1,us-east-1}', '{}', 0, 1, %s)""",
+            (json.dumps([record]),),
+        )
+        owner.execute(b"DROP TABLE acgs.journal_2099010100")
+        admin.execute(f"ALTER SUBSCRIPTION {link} ENABLE".encode())
+    await_that(
+        lambda: owners[US].execute(b"SELECT 1 FROM acgs.agent WHERE key = %s", (key,)).fetchone(),
+        "the dropped row",
+    )
+
+
 def test_publications_filter_by_target(owners: Connections) -> None:
     for region, owner in owners.items():
         rows = dict(owner.execute(b"SELECT pubname, rowfilter FROM pg_publication_tables").fetchall())

@@ -64,6 +64,13 @@ BEGIN
     LOOP
         EXECUTE format('DROP TABLE acgs.%I', old);
     END LOOP;
+    -- What came in before there was a partition for its hour goes once all of it is an hour old.
+    IF to_regclass('acgs.journal_' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDDHH24')) IS NOT NULL
+        AND EXISTS (SELECT FROM acgs.journal_default)
+        AND NOT EXISTS (SELECT FROM acgs.journal_default WHERE at > clock_timestamp() - interval '1 hour')
+    THEN
+        TRUNCATE acgs.journal_default;
+    END IF;
     DELETE FROM acgs.link_lag WHERE at < clock_timestamp() - interval '5 minutes';
     DELETE FROM acgs.request WHERE at < clock_timestamp() - interval '24 hours';
 END
