@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from acgs2.errors import AcgsError, InputError
+from acgs2.errors import AcgsError, InputError, RuntimeFault
 from acgs2.local.bringup import Bringup
 from acgs2.local.child import Child
 from acgs2.local.control import serve
@@ -76,7 +76,11 @@ class Supervisor:
                 return
             child.restarts += 1
             await child.start()
-            await self._bringup.ready(child)
+            try:
+                await self._bringup.ready(child)
+            except RuntimeFault as error:
+                # It ended again, and is waited for and tried again; or it runs and is slow.
+                _LOG.warning("%s %s is not ready: %s", child.region, child.component, error.message)
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         action = request.get("action")

@@ -128,7 +128,10 @@ class FlushWatcher:
                         first.set()
                         await self._pause()
             except psycopg.Error:
-                # The database is away: nobody is released, waiters time out, and we try again.
+                # The database is away: nobody is released, waiters time out, and we try again. What it
+                # had reported is forgotten: it may come back from a backup, with lower positions.
+                for peer in self._peers.values():
+                    peer.flushed, peer.moved_at_s = 0, float("-inf")
                 first.set()
                 await asyncio.sleep(_IDLE_S)
 

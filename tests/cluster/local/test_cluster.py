@@ -177,6 +177,22 @@ def test_a_crashed_database_comes_back_and_nothing_is_lost(cluster: Cluster) -> 
     await_that(lambda: has(cluster, WEST, after), "replication after the crash")
 
 
+def test_a_database_that_fails_to_restart_is_tried_again_until_it_does(cluster: Cluster) -> None:
+    settings = cluster.state.data_path(US) / "acgs.conf"
+    aside = settings.with_name("aside.conf")
+    settings.rename(aside)
+    try:
+        os.kill(_part(cluster, US, "postgres")["pid"], signal.SIGKILL)
+        await_that(lambda: _part(cluster, US, "postgres")["restarts"] >= 3, "three restarts in vain")
+    finally:
+        aside.rename(settings)
+    await_that(lambda: _ready(cluster, US), "the database once its settings are back")
+
+
+def _part(cluster: Cluster, region: str, component: str) -> dict[str, Any]:
+    return next(c for c in cluster.ask("status")["regions"][region] if c["component"] == component)
+
+
 def test_acknowledged_writes_survive_the_taker_and_its_disk(cluster: Cluster) -> None:
     keys = [written(cluster, WEST, "eu") for _ in range(20)]
     cluster.ask("kill", region=WEST)

@@ -310,6 +310,35 @@ def test_a_wait_that_is_cancelled_or_times_out_is_no_acknowledgement(
     asyncio.run(run())
 
 
+def test_what_was_flushed_before_the_database_went_away_counts_for_nothing(
+    server: Server, databases: Mapping[str, str], owners: Connections
+) -> None:
+    """A database that comes back from a backup has lower positions; old ones must not acknowledge its writes."""
+
+    async def run() -> None:
+        watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST)
+        await watcher.start()
+        await watcher.wait("0/1", [CENTRAL], 10)
+        server_pids = b"SELECT pid FROM pg_stat_activity WHERE query LIKE %s AND usename = 'acgs_owner' AND datname = current_database()"
+        with server.connect(databases[WEST]) as admin:
+            admin.execute(b"ALTER ROLE acgs_owner NOLOGIN")
+            try:
+                for (pid,) in admin.execute(server_pids, ("%pg_stat_replication%",)).fetchall():
+                    admin.execute(b"SELECT pg_terminate_backend(%s)", (pid,))
+                for _ in range(200):
+                    if not watcher.connected(CENTRAL):
+                        break
+                    await asyncio.sleep(0.02)
+                with pytest.raises(OutcomeUnknown):
+                    await watcher.wait("0/1", [CENTRAL], 0.2)
+            finally:
+                admin.execute(b"ALTER ROLE acgs_owner LOGIN")
+        await watcher.wait("0/1", [CENTRAL], 10)
+        await watcher.stop()
+
+    asyncio.run(run())
+
+
 def send_raw(conn: psycopg.Connection[Any], entity: str, hlc: int, record: dict[str, Any]) -> None:
     """Put a row into a region's journal as a broken or newer region would."""
     conn.execute(
