@@ -13,11 +13,10 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,7 +24,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from acgs2 import store
-from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data
+from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data, running
 from acgs2.local.state import choose_ports
 from acgs2.store.region import link_name
 from acgs2.topology import Topology, load, parse
@@ -209,7 +208,7 @@ def servers(topology: Topology) -> Iterator[Mapping[str, str]]:
     """Start a PostgreSQL per region; yields a DSN template (database, role) per region."""
     path = Path(tempfile.mkdtemp(prefix="acgs2-bench-"))
     path.chmod(0o711)
-    owner, processes = find_owner(), []
+    owner = find_owner()
     ports = choose_ports(topology)
     binaries = find_binaries(path, owner)
 
@@ -221,34 +220,16 @@ def servers(topology: Topology) -> Iterator[Mapping[str, str]]:
 
     try:
         init_template(binaries, owner, path / "template", "superuser", ports["links"], prepare)
-        dsns: dict[str, str] = {}
-        for region in topology.regions:
-            port = ports[f"postgres/{region}"]
-            make_data(path / "template", path / region / "data", owner, port, 16)
-            processes.append(
-                subprocess.Popen(
-                    [binaries.command("postgres"), "-D", str(path / region / "data")],
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    **owner.popen(),
-                )
-            )
-            dsns[region] = f"host=127.0.0.1 port={port} dbname={{}} user={{}} password=superuser"
-        for dsn in dsns.values():
-            for _ in range(500):
-                try:
-                    psycopg.connect(dsn.format("postgres", "postgres")).close()
-                    break
-                except psycopg.OperationalError:
-                    time.sleep(0.05)
-        yield dsns
+        with ExitStack() as stack:
+            dsns: dict[str, str] = {}
+            for region in topology.regions:
+                port = ports[f"postgres/{region}"]
+                make_data(path / "template", path / region / "data", owner, port, 16)
+                dsns[region] = f"host=127.0.0.1 port={port} dbname={{}} user={{}} password=superuser"
+                plain = dsns[region].format("", "postgres").replace("dbname= ", "")
+                stack.enter_context(running(binaries, owner, path / region / "data", plain))
+            yield dsns
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(timeout=30)
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ import pytest
 
 from acgs2 import store
 from acgs2.local.cluster import Cluster, up
-from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data
+from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data, running
 from acgs2.store.region import link_name
 from acgs2.topology import Topology, parse
 
@@ -122,32 +121,10 @@ def server() -> Iterator[Server]:
         init_template(binaries, owner, path / "template", SUPERUSER, free_port(), prepare)
         port = free_port()
         make_data(path / "template", path / "region" / "data", owner, port, 24)
-        process = subprocess.Popen(
-            [binaries.command("postgres"), "-D", str(path / "region" / "data")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            **owner.popen(),
-        )
         found = Server(port)
-
-        def answers() -> bool:
-            try:
-                found.connect("postgres").close()
-            except psycopg.OperationalError:
-                return False
-            return True
-
-        try:
-            await_that(answers, "PostgreSQL to answer")
+        dsn = found.dsn("postgres").replace("dbname=postgres ", "")
+        with running(binaries, owner, path / "region" / "data", dsn):
             yield found
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 TRIO = """

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from acgs2.api.region import RegionServer
-from acgs2.api.tokens import Principal, TokenError, Verifier
+from acgs2.api.tokens import Principal, TokenError
 from acgs2.errors import ForbiddenError, InputError, ResidencyError
-from acgs2.model.entity import Entity
+from acgs2.model.entity import Entity, Scope
 
-__all__ = ["ZONE_HEADER", "authenticate", "guard_read", "guard_write"]
+__all__ = ["ZONE_HEADER", "authenticate", "guard_read", "guard_write", "operators_only"]
 
 ZONE_HEADER = "x-data-sovereignty"
 PREFERENCE_HEADER = "x-region-preference"
@@ -31,8 +30,6 @@ def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
             "The request has no bearer token.",
             hint="Send `Authorization: Bearer TOKEN`; `acgs2 token` makes one.",
         )
-    if server.verifier is None:
-        server.verifier = Verifier(Path(server.config.jwks_path), server.topology.name)
     connection.scope["state"]["principal"] = server.verifier.verify(token.strip())
 
 
@@ -41,17 +38,22 @@ def principal_of(connection: Connection) -> Principal:
     return connection.scope["state"]["principal"]
 
 
-def guard_write(entity: Entity) -> Any:
-    """Return the guard of routes that write an entity."""
+def operators_only(connection: Connection, _: BaseRouteHandler) -> None:
+    """Refuse principals of a tenant; raises ForbiddenError."""
+    if principal_of(connection).tenant is not None:
+        raise ForbiddenError(
+            "operators-only",
+            "Only operators and services may do this.",
+            hint="Use a token without a tenant.",
+        )
 
-    def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        principal = principal_of(connection)
-        if entity.name == "tenant" and principal.tenant is not None:
-            raise ForbiddenError(
-                "operators-only",
-                "Only operators and services change tenants.",
-                hint="Use a token without a tenant.",
-            )
+
+def guard_write(entity: Entity) -> Any:
+    """Return the guard of routes that write an entity; a tenant does not change tenants."""
+
+    def guard(connection: Connection, handler: BaseRouteHandler) -> None:
+        if entity.scope is Scope.ROOT:
+            operators_only(connection, handler)
         zone = connection.headers.get(ZONE_HEADER)
         if not zone:
             raise InputError(

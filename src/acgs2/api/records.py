@@ -30,6 +30,7 @@ __all__ = ["Records", "Request"]
 
 _JSON = (FieldType.JSON, FieldType.MAP)
 _RETRIED = ("40P01", "40001")
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Records:
         self._entity = entity
         self._table = sql.Identifier("acgs", entity.name)
         owner = ("tenant_id",) if entity.scope is Scope.TENANT else ()
+        self._owner = owner[0] if owner else "key"
         self._columns = (
             "key",
             "zone",
@@ -128,8 +130,7 @@ class Records:
         conditions: list[sql.Composable] = [sql.SQL("NOT erased")]
         parameters: list[Any] = []
         if tenant is not None:
-            column = "tenant_id" if self._entity.scope is Scope.TENANT else "key"
-            conditions.append(sql.SQL("{} = %s").format(sql.Identifier(column)))
+            conditions.append(sql.SQL("{} = %s").format(sql.Identifier(self._owner)))
             parameters.append(tenant)
         if after is not None:
             conditions.append(sql.SQL("key > %s"))
@@ -211,15 +212,14 @@ class Records:
             sql.SQL("SELECT {} FROM {} WHERE key = %s").format(self._shown, self._table), [key]
         )
         row = await cursor.fetchone()
-        owner = row and row["tenant_id" if self._entity.scope is Scope.TENANT else "key"]
-        if row is None or (principal.tenant is not None and str(owner) != principal.tenant):
+        if row is None or principal.tenant not in (None, str(row[self._owner])):
             raise NotFoundError(
                 "record-unknown",
                 f"There is no such {self._entity.name} here.",
                 hint="Ask in a region that holds its zone.",
             )
         if row["erased"]:
-            raise ConflictError("erased", "The record was erased; its id is not used again.")
+            raise _erased()
         return self.show(row)
 
     async def _update(
@@ -248,14 +248,13 @@ class Records:
             row = await cursor.fetchone()
             if row is None:
                 return None
-            owner = row["tenant_id" if self._entity.scope is Scope.TENANT else "key"]
-            if request.principal.tenant not in (None, str(owner)):
+            if request.principal.tenant not in (None, str(row[self._owner])):
                 return None
             _same_zone(row["zone"], request.zone)
             if row["erased"]:
                 if missing_is_done:
                     return row
-                raise ConflictError("erased", "The record was erased; its id is not used again.")
+                raise _erased()
             if request.if_match not in (None, "*", self._etag(row)):
                 raise ConflictError(
                     "version-mismatch",
@@ -271,22 +270,27 @@ class Records:
     async def _change(self, request: Request, key: UUID, status: int, act: Any) -> tuple[dict[str, Any], int]:
         """Carry a change out in one transaction and answer when it is durable."""
         peers = self._server.require_pair(request.zone)
-        for attempt in range(5):
+        row, status, flushed = await self._committed(request, key, status, act)
+        await self._server.watcher.wait(flushed, peers, self._server.config.pair_timeout_s)
+        return row, status
+
+    async def _committed(
+        self, request: Request, key: UUID, status: int, act: Any
+    ) -> tuple[dict[str, Any], int, str]:
+        """Commit, again where a deadlock's victim was rolled back whole; also return the flushed position."""
+        tries = 0
+        while True:
+            tries += 1
             try:
                 async with self._server.pool.connection() as conn:
-                    row, status = await self._transaction(conn, request, key, status, act)
-                    flushed = await (await conn.execute(fragments("api.sql")["flushed"].encode())).fetchone()
-                break
+                    row, answered = await self._transaction(conn, request, key, status, act)
+                    cursor = await conn.execute(fragments("api.sql")["flushed"].encode())
+                    (flushed,) = await cursor.fetchone() or ("FFFFFFFF/FFFFFFFF",)
+                    return row, answered, flushed
             except psycopg.errors.OperationalError as error:
-                # A deadlock's victim was rolled back whole: the links go first, we try again.
-                if error.sqlstate not in _RETRIED or attempt == 4:
+                # The links go first, we try again.
+                if error.sqlstate not in _RETRIED or tries == _TRIES:
                     raise
-        else:  # pragma: no cover - the loop returns or raises
-            raise AssertionError
-        await self._server.watcher.wait(
-            flushed[0] if flushed else "0/0", peers, self._server.config.pair_timeout_s
-        )
-        return row, status
 
     async def _transaction(
         self, conn: psycopg.AsyncConnection[Any], request: Request, key: UUID, status: int, act: Any
@@ -337,6 +341,10 @@ class Records:
                 hint="Use a new key for a new request.",
             )
         return int(row[3])
+
+
+def _erased() -> ConflictError:
+    return ConflictError("erased", "The record was erased; its id is not used again.")
 
 
 def _same_zone(actual: str, named: str) -> None:

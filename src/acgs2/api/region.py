@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import psycopg
@@ -38,7 +38,6 @@ class Rules:
 
     residency: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     pairs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    read_at_s: float = float("-inf")
 
     def holders(self, entity: str, zone: str) -> tuple[str, ...]:
         """Return the regions that may hold an entity's records of a zone.
@@ -57,7 +56,7 @@ class Rules:
             raise InputError(
                 "zone-unknown",
                 f"There is no zone {zone!r}.",
-                hint=f"Zones: {', '.join(sorted(self.pairs)) or 'none known yet'}.",
+                hint=f"Zones: {', '.join(sorted(self.pairs))}.",
             )
         return self.residency.get((entity, zone), ())
 
@@ -70,7 +69,7 @@ class RegionServer:
         self.topology = topology
         self.region = config.region
         self.rules = Rules()
-        self.verifier: Verifier | None = None
+        self.verifier = Verifier(Path(config.jwks_path), topology.name)
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.pool = AsyncConnectionPool(
             config.database,
@@ -91,7 +90,6 @@ class RegionServer:
         self.rules = Rules(
             {(entity, zone): tuple(residency) for entity, zone, residency in rows},
             {name: tuple(pair) for name, pair in zones},
-            time.monotonic(),
         )
 
     def peers_for(self, zone: str) -> Sequence[str]:

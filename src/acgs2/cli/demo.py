@@ -66,6 +66,20 @@ def demo(
 
 
 def _print(out: Any, cluster: Any, report: Report, keep: bool) -> None:
+    _tables(out, cluster, report)
+    _verdict(out, report)
+    out.print(
+        "\nTry next: acgs2 up; acgs2 status; acgs2 chaos link us-east-1 eu-west-1 --cut; "
+        "acgs2 topology lint guide"
+    )
+    out.print(
+        f"Still running in {cluster.state.path}; stop with acgs2 --state {cluster.state.path} down"
+        if keep
+        else "Nothing is left running."
+    )
+
+
+def _tables(out: Any, cluster: Any, report: Report) -> None:
     zones = list(cluster.state.topology.zones)
     placed = table(
         "\nWhere each zone's records are (read from every database)", "region", *(f"{z}#" for z in zones)
@@ -115,6 +129,9 @@ def _print(out: Any, cluster: Any, report: Report, keep: bool) -> None:
             " and ".join(cluster.state.topology.pair_of(zone)) or "one region",
         )
     out.print(writes)
+
+
+def _verdict(out: Any, report: Report) -> None:
     verdict = report.verdict
     out.print(f"\n{report.acknowledged} writes acknowledged; refused: {report.refused or 'none'}")
     _line(
@@ -127,15 +144,6 @@ def _print(out: Any, cluster: Any, report: Report, keep: bool) -> None:
         not report.paired_lost,
         f"{report.killed} was killed; of {report.paired_acknowledged} writes that it had "
         f"acknowledged for its pair, the other region lacks {report.paired_lost}",
-    )
-    out.print(
-        "\nTry next: acgs2 up; acgs2 status; acgs2 chaos link us-east-1 eu-west-1 --cut; "
-        "acgs2 topology lint guide"
-    )
-    out.print(
-        f"Still running in {cluster.state.path}; stop with acgs2 --state {cluster.state.path} down"
-        if keep
-        else "Nothing is left running."
     )
 
 

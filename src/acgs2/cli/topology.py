@@ -17,14 +17,13 @@ def lint(file: str = _FILE, as_json: bool = JSON) -> None:
     Exit status 1 when there is an error among the findings.
     """
     from datetime import UTC, datetime
-    from pathlib import Path
 
     from acgs2.residency import lint as find
-    from acgs2.topology import builtin, load
+    from acgs2.topology import load, locate
     from acgs2.topology.load import line_of, lines_of
 
     topology = load(file)
-    path = Path(file) if Path(file).is_file() else builtin(file)
+    path = locate(file)
     lines = lines_of(path.read_text(encoding="utf-8"))
     findings = find(topology, datetime.now(UTC))
     errors = sum(f.severity == "error" for f in findings)

@@ -65,11 +65,10 @@ class Bringup:
         await asyncio.gather(self._up(links), *(self._database(r) for r in regions))
         # Subscriptions wait for the distance, servers for the processor: both at once.
         self.step = "subscriptions"
-        pairs = [p for link in self._state.topology.links() for p in ((link.a, link.b), (link.b, link.a))]
         gate = asyncio.Semaphore(24)
         await asyncio.to_thread(self._keys)
         await asyncio.gather(
-            *(self._subscribe(region, peer, gate) for region, peer in pairs),
+            *(self._subscribe(region, peer, gate) for region, peer in self._state.topology.directions()),
             *(self._up(server) for server in servers),
         )
         self.step = "ready"
@@ -141,8 +140,7 @@ class Bringup:
                 listen_port=state.ports[f"route/{a}/{b}/{service}"],
                 target_port=state.ports[f"{service}/{b}"],
             )
-            for link in links
-            for a, b in ((link.a, link.b), (link.b, link.a))
+            for a, b in state.topology.directions()
             for service in SERVICES
         ]
         specs = [
@@ -164,10 +162,8 @@ class Bringup:
     def _server(self, region: str) -> Child:
         state = self._state
         peers = {
-            b: f"http://127.0.0.1:{state.ports[f'route/{region}/{b}/api']}"
-            for link in state.topology.links()
-            for a, b in ((link.a, link.b), (link.b, link.a))
-            if a == region
+            peer: f"http://127.0.0.1:{state.ports[f'route/{region}/{peer}/api']}"
+            for peer in state.topology.peers(region)
         }
         config = {
             "region": region,

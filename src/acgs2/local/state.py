@@ -175,9 +175,8 @@ def choose_ports(topology: Topology) -> dict[str, int]:
     """
     names = ["supervisor", "links"]
     names += [f"{service}/{region}" for region in topology.regions for service in SERVICES]
-    for link in topology.links():
-        for a, b in ((link.a, link.b), (link.b, link.a)):
-            names += [f"route/{a}/{b}/{service}" for service in SERVICES]
+    for source, target in topology.directions():
+        names += [f"route/{source}/{target}/{service}" for service in SERVICES]
     base = topology.local.base_port
     with ExitStack() as held:
         ports: dict[str, int] = {}

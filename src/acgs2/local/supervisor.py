@@ -118,6 +118,7 @@ class Supervisor:
 def main() -> int:
     """Run the supervisor of the state directory named by the first argument."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every probe
     asyncio.run(Supervisor(open_state(Path(sys.argv[1]))).run())
     return 0
 

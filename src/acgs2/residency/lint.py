@@ -13,7 +13,7 @@ from acgs2.model import entities
 from acgs2.model.entity import Residency
 from acgs2.residency.decide import Decision, decide, instant, register_of
 from acgs2.residency.regulations import Regulation, regulations
-from acgs2.topology import Topology, Transfer
+from acgs2.topology import Region, Topology, Transfer
 
 __all__ = ["Finding", "lint"]
 
@@ -110,14 +110,17 @@ def _transfers(topology: Topology, now: datetime) -> Iterator[Finding]:
     for number, transfer in enumerate(topology.transfers):
         law = regulations().get(topology.zones[transfer.zone].regulation)
         if law is not None:
-            yield from _transfer(topology, transfer, ("transfers", number), law, now)
+            what = f"The transfer of {transfer.zone} to {transfer.to}"
+            yield from _instrument(
+                topology.regions[transfer.to], transfer, ("transfers", number), law, now, what
+            )
+            yield from _extent(transfer, ("transfers", number), law, now, what)
 
 
-def _transfer(
-    topology: Topology, transfer: Transfer, path: Path, law: Regulation, now: datetime
+def _instrument(
+    to: Region, transfer: Transfer, path: Path, law: Regulation, now: datetime, what: str
 ) -> Iterator[Finding]:
-    to = topology.regions[transfer.to]
-    what = f"The transfer of {transfer.zone} to {transfer.to}"
+    """Yield what is wrong with where a transfer ends and what it rests on."""
     if to.role == "witness":
         yield Finding(
             "witness-holds-data",
@@ -164,6 +167,10 @@ def _transfer(
                 "Set importer_certified: true once the certificate is on file.",
                 law.source,
             )
+
+
+def _extent(transfer: Transfer, path: Path, law: Regulation, now: datetime, what: str) -> Iterator[Finding]:
+    """Yield what is wrong with how long and for how many a transfer is."""
     expires = instant(transfer.expires)
     if expires is not None and expires <= now:
         yield Finding(

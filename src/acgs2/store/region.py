@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, LiteralString, cast
 from uuid import UUID, uuid5
 
@@ -12,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from acgs2.errors import RuntimeFault
+from acgs2.residency.decide import instant
 from acgs2.store.schema import OWNER
 from acgs2.store.templates import fragments
 from acgs2.topology import Topology
@@ -80,11 +80,11 @@ def found(
                 b"SELECT acgs.merge_directly(%s, %s, %s)", (kind, json.dumps(records, default=str), holders)
             )
         conn.execute(f"SET LOCAL ROLE {OWNER}".encode())
-        for peer in _peers(topology, region):
+        for peer in topology.peers(region):
             conn.execute(b"SELECT acgs.ensure_publication(%s)", (peer,))
         conn.execute(b"SELECT acgs.maintain()")
     # A slot cannot be made by a transaction that has written.
-    for peer in _peers(topology, region):
+    for peer in topology.peers(region):
         conn.execute(b"SELECT acgs.ensure_slot(%s)", (peer,))
 
 
@@ -138,28 +138,11 @@ def genesis(topology: Topology) -> dict[str, list[dict[str, Any]]]:
             "to_region": t.to,
             "instrument": t.instrument,
             "entities": list(t.entities),
-            "begins": _moment(t.begins),
-            "expires": _moment(t.expires),
+            "begins": instant(t.begins),
+            "expires": instant(t.expires),
             "revoked": None,
             "importer_certified": bool(t.importer_certified),
         }
         for number, t in enumerate(topology.transfers)
     ]
     return {"zone": zones, "transfer": transfers}
-
-
-def _moment(value: Any) -> str | None:
-    """Return a date or time of the topology as an instant: a date begins at midnight UTC."""
-    if value is None:
-        return None
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return value.isoformat()
-
-
-def _peers(topology: Topology, region: str) -> list[str]:
-    """Return the regions that this one has a link with."""
-    found = [
-        link.b if link.a == region else link.a for link in topology.links() if region in (link.a, link.b)
-    ]
-    return sorted(found)

@@ -1,7 +1,7 @@
 """What regions, zones and transfers there are: one file, read as it is, and the distances between regions."""
 
 from acgs2.topology.links import Link
-from acgs2.topology.load import builtin, load, parse
+from acgs2.topology.load import builtin, load, locate, parse
 from acgs2.topology.models import Failover, Objectives, Region, Topology, Transfer, Zone
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Zone",
     "builtin",
     "load",
+    "locate",
     "parse",
 ]

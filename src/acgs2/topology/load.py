@@ -15,7 +15,7 @@ from acgs2.errors import TopologyError
 from acgs2.model import entities
 from acgs2.topology.models import Section, Topology
 
-__all__ = ["builtin", "line_of", "lines_of", "load", "parse"]
+__all__ = ["builtin", "line_of", "lines_of", "load", "locate", "parse"]
 
 _BUILTIN = ("local", "global", "guide")
 
@@ -39,13 +39,18 @@ def builtin(name: str) -> Path:
     )
 
 
+def locate(path: str | Path) -> Path:
+    """Return the file that a path or the name of a built-in topology stands for; a name comes first."""
+    return builtin(str(path)) if str(path) in _BUILTIN else Path(path)
+
+
 def load(path: str | Path) -> Topology:
     """Read a topology file, or a built-in one by its name.
 
     Raises:
         TopologyError: it cannot be read, is not YAML, or is not a topology.
     """
-    file = builtin(str(path)) if str(path) in _BUILTIN else Path(path)
+    file = locate(path)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

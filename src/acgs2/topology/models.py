@@ -164,6 +164,14 @@ class Topology(Section):
         settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
         return links_between(places, settings)
 
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """Return every (source, target) between which there is a link."""
+        return tuple(p for link in self.links() for p in ((link.a, link.b), (link.b, link.a)))
+
+    def peers(self, region: str) -> tuple[str, ...]:
+        """Return the regions that a region has a link with, sorted."""
+        return tuple(sorted(target for source, target in self.directions() if source == region))
+
     def endpoint(self, region: str) -> str:
         """Return the public base URL of a region."""
         return f"https://api.{region}.{self.domain}"

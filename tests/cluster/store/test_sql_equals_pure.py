@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 from tests.cluster.conftest import Server
 from tests.strategies.records import EXTREMES, histories
+from tests.strategies.transfers import NOW, REGIONS, transfers
 
 from acgs2 import store
 from acgs2.merge import merge
@@ -137,22 +137,6 @@ def test_merging_in_sql_is_merging_in_python(
         assert normal(have[key], entity, key) == normal(record, entity, key)
     query = b"SELECT key, field, loser_hlc, loser_origin FROM acgs.conflict"
     assert set(database.execute(query).fetchall()) == conflicts
-
-
-NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-REGIONS = ("eu-central-1", "eu-west-1", "us-east-1", "ap-southeast-1")
-moments = st.none() | st.integers(-3, 3).map(lambda n: NOW + timedelta(hours=n))
-transfers = st.builds(
-    TransferRecord,
-    zone=st.sampled_from(["eu", "us"]),
-    to=st.sampled_from((*REGIONS, "mars-west-1")),
-    instrument=st.sampled_from(["adequacy", "adequacy_dpf", "scc", "explicit_consent", "none_required"]),
-    entities=st.frozensets(st.sampled_from(["agent", "user_profile"])),
-    begins=moments,
-    expires=moments,
-    revoked=moments,
-    importer_certified=st.booleans(),
-)
 
 
 @settings(quick, max_examples=150)

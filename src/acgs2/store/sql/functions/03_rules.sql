@@ -53,20 +53,6 @@ BEGIN
 END
 $fn$;
 
--- Returns the rule in force, from the cache while it is valid.
-CREATE OR REPLACE FUNCTION acgs.rule_of(p_entity text, p_zone text, p_now_us bigint) RETURNS acgs.rule
-LANGUAGE plpgsql STABLE AS $fn$
-DECLARE
-    cached acgs.rule;
-BEGIN
-    SELECT * INTO cached FROM acgs.rule AS r WHERE r.entity = p_entity AND r.zone = p_zone;
-    IF FOUND AND (cached.valid_until_us IS NULL OR p_now_us < cached.valid_until_us) THEN
-        RETURN cached;
-    END IF;
-    RETURN acgs.decide(p_entity, p_zone, p_now_us);
-END
-$fn$;
-
 -- Works the cache out anew from the register; run by every change of a zone or transfer and once a second.
 CREATE OR REPLACE FUNCTION acgs.refresh_rules() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
@@ -89,14 +75,5 @@ BEGIN
     WHERE r IS DISTINCT FROM excluded;
     DELETE FROM acgs.rule AS r WHERE r.zone <> '*'
         AND NOT EXISTS (SELECT FROM acgs.zone AS z WHERE z.name = r.zone AND NOT z.erased);
-END
-$fn$;
-
--- Keeps the cache in step with local changes of the register.
-CREATE OR REPLACE FUNCTION acgs.register_changed() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER AS $fn$
-BEGIN
-    PERFORM acgs.refresh_rules();
-    RETURN NULL;
 END
 $fn$;
