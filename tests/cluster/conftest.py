@@ -123,7 +123,7 @@ def server() -> Iterator[Server]:
         make_data(path / "template", path / "region" / "data", owner, port, 24)
         found = Server(port)
         dsn = found.dsn("postgres").replace("dbname=postgres ", "")
-        with running(binaries, owner, path / "region" / "data", dsn):
+        with running(binaries, owner, path / "region" / "data", dsn, path / "server.log"):
             yield found
 
 

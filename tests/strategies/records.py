@@ -43,6 +43,8 @@ _JSON = st.dictionaries(
 def values(field: Field) -> st.SearchStrategy[Any]:
     """Return values of a field, few enough that they collide."""
     match field.type:
+        case FieldType.UUID:
+            return st.sampled_from([UUID(int=1), UUID(int=2)])
         case FieldType.TEXT:
             return st.sampled_from(["alpha", "beta", "gamma", "ünïcode ✓"])
         case FieldType.ENUM:

@@ -79,7 +79,7 @@ def router_of(entity: Entity) -> Router:
     """Return the routes of one entity."""
     handlers = [_get(entity), _list(entity)]
     guards: list[Any] = [authenticate]
-    if entity.scope is not Scope.REGISTER:
+    if not entity.managed:
         handlers += [_create(entity), _erase(entity)]
         if entity.strategy is not Strategy.APPEND_ONLY:
             handlers.append(_patch(entity))

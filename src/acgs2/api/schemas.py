@@ -52,6 +52,8 @@ def _scalar(field: Field) -> Any:
             ]
         case FieldType.BOOLEAN:
             return bool
+        case FieldType.UUID:
+            return UUID
         case FieldType.TIMESTAMP:
             return Annotated[datetime, Meta(tz=True)]
         case FieldType.JSON:
@@ -101,6 +103,7 @@ def record_of(entity: Entity) -> type[msgspec.Struct]:
         FieldType.MAP: dict[str, Any],
         FieldType.SET: list[str],
         FieldType.COUNTER: int,
+        FieldType.UUID: UUID,
     }
     fields += [
         (f.name, plain[f.type] if f.required or f.type is FieldType.JSON else plain[f.type] | None)

@@ -159,13 +159,17 @@ def _checked(binaries: Binaries) -> Binaries:
     return binaries
 
 
-def settings(port: int, regions: int) -> dict[str, str]:
-    """Return the settings of one region's server, sized by the number of regions.
+def settings(port: int, regions: int, major: int) -> dict[str, str]:
+    """Return the settings of one region's server of a major version, sized by the number of regions.
+
+    From 18 on, the taking end of every link needs a place of its own; ten are not enough for twelve regions.
 
     Statements are kept out of the log: their parameters may be personal data.
     """
     links = max(regions, 2)
+    origins = {"max_active_replication_origins": str(links + 4)} if major >= 18 else {}
     return {
+        **origins,
         "listen_addresses": "'127.0.0.1'",
         "port": str(port),
         "unix_socket_directories": "''",
@@ -239,7 +243,7 @@ def init_template(
         )
     finally:
         password_file.unlink()
-    _configure(making, settings(port, 2))
+    _configure(making, settings(port, 2, _major(making)))
     with running(
         binaries, owner, making, f"host=127.0.0.1 port={port} user=postgres password={password}"
     ) as dsn:
@@ -248,7 +252,9 @@ def init_template(
 
 
 @contextmanager
-def running(binaries: Binaries, owner: Owner, data: Path, dsn: str) -> Iterator[str]:
+def running(
+    binaries: Binaries, owner: Owner, data: Path, dsn: str, log: Path = Path("/dev/null")
+) -> Iterator[str]:
     """Run a server on a data directory for as long as the context lasts; yields `dsn` once it answers.
 
     Args:
@@ -256,18 +262,20 @@ def running(binaries: Binaries, owner: Owner, data: Path, dsn: str) -> Iterator[
         owner: who runs it.
         data: its data directory.
         dsn: a superuser's, without a database.
+        log: where its messages go.
 
     Raises:
         RuntimeFault: it does not start (`postgres-failed`).
     """
-    process = subprocess.Popen(
-        [binaries.command("postgres"), "-D", str(data)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-        cwd="/",
-        **owner.popen(),  # type: ignore[arg-type]
-    )
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [binaries.command("postgres"), "-D", str(data)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            **owner.popen(),  # type: ignore[arg-type]
+        )
     try:
         _await_server(process, dsn)
         yield dsn
@@ -301,8 +309,12 @@ def make_data(template: Path, data: Path, owner: Owner, port: int, regions: int)
         data.parent.chmod(0o711)
         _run(["cp", "-a", "--reflink=auto", str(template), str(making)], Owner())
         making.rename(data)
-    _configure(data, settings(port, regions))
+    _configure(data, settings(port, regions, _major(data)))
     owner.own(data / "acgs.conf")
+
+
+def _major(data: Path) -> int:
+    return int((data / "PG_VERSION").read_text(encoding="ascii"))
 
 
 def _configure(data: Path, values: dict[str, str]) -> None:

@@ -54,6 +54,7 @@ class FieldType(StrEnum):
     SET = "set"
     COUNTER = "counter"
     MAP = "map"
+    UUID = "uuid"
 
 
 class Residency(StrEnum):
@@ -77,6 +78,7 @@ _RULES: Mapping[FieldType, frozenset[Rule]] = {
     FieldType.ENUM: frozenset({Rule.LATEST}),
     FieldType.BOOLEAN: frozenset({Rule.LATEST}),
     FieldType.JSON: frozenset({Rule.LATEST}),
+    FieldType.UUID: frozenset({Rule.LATEST}),
     FieldType.INTEGER: frozenset({Rule.LATEST, Rule.MAX, Rule.MIN}),
     FieldType.TIMESTAMP: frozenset({Rule.LATEST, Rule.MAX, Rule.MIN}),
     FieldType.SET: frozenset({Rule.UNION}),
@@ -108,7 +110,12 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entity:
-    """One replicated kind of record."""
+    """One replicated kind of record.
+
+    `subject` names the column with the id of the person whom a record is about: with it a region may hold
+    the record by that person's consent. What is `managed` is written by acts of its own, never by plain
+    requests.
+    """
 
     name: str
     path: str
@@ -118,6 +125,8 @@ class Entity:
     fields: tuple[Field, ...]
     description: str = ""
     version_field: str | None = None
+    subject: str | None = None
+    managed: bool = False
 
     def field(self, name: str) -> Field:
         """Return the field of that name.
@@ -150,6 +159,8 @@ def parse(text: str, source: str = "<entity>") -> Entity:
             fields=fields,
             description=description,
             version_field=raw.get("version_field"),
+            subject=raw.get("subject"),
+            managed=bool(raw.get("managed", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EntityError(
@@ -191,6 +202,8 @@ def _check(entity: Entity, source: str) -> None:
         crdt = {FieldType.SET, FieldType.COUNTER, FieldType.MAP}
         if any(f.type in crdt for f in entity.fields):
             problem = "sets, counters and maps need the merge strategy"
+    if entity.subject not in (None, "key", *(f.name for f in entity.fields if f.type is FieldType.UUID)):
+        problem = "subject is `key` or a field of type uuid"
     for field in entity.fields:
         if field.personal and (field.rule is not Rule.LATEST or field.type is not FieldType.TEXT):
             problem = (

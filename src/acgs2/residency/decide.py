@@ -5,7 +5,7 @@ The database decides the same in `acgs.decide`; a property test holds both equal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
@@ -13,7 +13,10 @@ from acgs2.model import entities
 from acgs2.model.entity import Residency
 from acgs2.topology import Topology
 
-__all__ = ["Decision", "Register", "TransferRecord", "decide", "instant", "register_of"]
+__all__ = ["CONSENT", "Decision", "Register", "TransferRecord", "decide", "instant", "register_of"]
+
+#: The instrument that permits nothing by itself: it needs a consent per person (GDPR art. 49(1)(a)).
+CONSENT = "explicit_consent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +33,14 @@ class TransferRecord:
     importer_certified: bool = False
 
     def in_force(self, now: datetime) -> bool:
-        """Return whether it permits anything at that moment.
+        """Return whether it may be relied on at that moment; a revoked one never, whatever its date.
 
-        Explicit consent permits nothing by itself: it needs a consent per record (GDPR art. 49(1)(a)).
         An adequacy decision for certified importers needs the certificate (EU-US DPF, 2023-07-10).
         """
         return (
-            (self.begins is None or self.begins <= now)
+            self.revoked is None
+            and (self.begins is None or self.begins <= now)
             and (self.expires is None or now < self.expires)
-            and (self.revoked is None or now < self.revoked)
-            and self.instrument != "explicit_consent"
             and (self.instrument != "adequacy_dpf" or self.importer_certified)
         )
 
@@ -55,11 +56,19 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who may hold it, why, and when the answer changes by itself."""
+    """Who may hold it, why, and when the answer changes by itself.
+
+    Regions in `by_consent` may hold only what is about people who consented to it (GDPR art. 49(1)(a)).
+    """
 
     residency: tuple[str, ...]
     basis: Mapping[str, str] = field(default_factory=dict)
     valid_until: datetime | None = None
+    by_consent: tuple[str, ...] = ()
+
+    def holders(self, consented: Set[str] = frozenset()) -> tuple[str, ...]:
+        """Return who may hold one record, whose subject consented to these regions."""
+        return tuple(sorted({*self.residency, *(consented & set(self.by_consent))}))
 
 
 def decide(entity: str, zone: str, register: Register, now: datetime) -> Decision:
@@ -75,13 +84,19 @@ def decide(entity: str, zone: str, register: Register, now: datetime) -> Decisio
         return Decision(())
     about = [t for t in register.transfers if t.zone == zone and entity in t.entities]
     basis: dict[str, str] = {}
+    consent: set[str] = set()
     for transfer in sorted(about, key=lambda t: t.instrument):
-        if transfer.in_force(now):
+        if not transfer.in_force(now) or transfer.to not in register.regions:
+            continue
+        if transfer.instrument == CONSENT:
+            consent.add(transfer.to)
+        else:
             basis.setdefault(transfer.to, transfer.instrument)
-    basis.update(dict.fromkeys(register.zones[zone], "home"))
-    edges = [e for t in about for e in (t.begins, t.expires, t.revoked) if e is not None and e > now]
-    held = {region: why for region, why in sorted(basis.items()) if region in register.regions}
-    return Decision(tuple(held), held, min(edges, default=None))
+    basis.update({home: "home" for home in register.zones[zone] if home in register.regions})
+    by_consent = sorted(consent - basis.keys()) if declared is not None and declared.subject else ()
+    edges = [e for t in about for e in (t.begins, t.expires) if e is not None and e > now]
+    held = dict(sorted(basis.items()))
+    return Decision(tuple(held), held, min(edges, default=None), tuple(by_consent))
 
 
 def instant(value: date | datetime | None) -> datetime | None:

@@ -14,7 +14,7 @@ from acgs2.store.templates import fragments, read, render
 __all__ = ["SYSTEM_COLUMNS", "columns_of", "compile_dispatch", "compile_entity"]
 
 #: Columns that every entity has, in the order in which they travel; residency is each region's own.
-SYSTEM_COLUMNS = ("key", "zone", "sent_to", "hlc", "origin", "vv", "erased", "meta")
+SYSTEM_COLUMNS = ("key", "zone", "sent_to", "hlc", "origin", "vv", "erased", "rights", "meta")
 
 _SQL_TYPES: Mapping[FieldType, str] = {
     FieldType.TEXT: "text",
@@ -26,6 +26,7 @@ _SQL_TYPES: Mapping[FieldType, str] = {
     FieldType.SET: "text[]",
     FieldType.COUNTER: "bigint",
     FieldType.MAP: "jsonb",
+    FieldType.UUID: "uuid",
 }
 _JOINED = (Rule.UNION, Rule.MAP, Rule.COUNTER)
 
@@ -46,10 +47,12 @@ def compile_entity(entity: Entity) -> str:
         "scope": entity.scope,
         "columns": _table_columns(entity),
         "indexes": _indexes(entity),
+        "subject": f"'{entity.subject}'" if entity.subject else "NULL",
         **_stamp(entity),
         **_capture(entity),
+        **_rights(entity),
     }
-    parts = [render(read(f"entity/{name}.sql"), values) for name in ("table", "stamp", "capture")]
+    parts = [render(read(f"entity/{name}.sql"), values) for name in ("table", "stamp", "capture", "rights")]
     parts.append(render(read("entity/merge.sql"), _merge(entity)))
     return "\n".join(parts)
 
@@ -107,13 +110,27 @@ def _stamp(entity: Entity) -> dict[str, str]:
     }
 
 
+def _rights(entity: Entity) -> dict[str, str]:
+    """Return what differs by record: who its subject is and whether it follows a tenant."""
+    of_tenant = entity.scope is Scope.TENANT
+    stamped = [_fragment("stamp_epoch")] if of_tenant else []
+    stamped += [_fragment("stamp_subject", f=entity.subject)] if entity.subject else []
+    return {
+        "rights": "\n        ".join("\n".join(stamped).splitlines()) or "NULL;",
+        "follow": _fragment("follow_tenant", entity=entity.name) if of_tenant else "",
+        "rights_now": _fragment("rights_now", f=entity.subject) if entity.subject else "t.rights",
+        "withdrawn": _fragment("withdrawn", f=entity.subject) if entity.subject else "'{}'::jsonb",
+    }
+
+
 def _capture(entity: Entity) -> dict[str, str]:
-    register = entity.scope is Scope.REGISTER
+    after = "after_register" if entity.scope is Scope.REGISTER else None
+    after = "after_consent" if entity.name == "consent" else after
     return {
         "journal_columns": ", ".join(f"c.{name}" for name in columns_of(entity)),
         "owner_join": _fragment("owner_join") if entity.scope is Scope.TENANT else "",
         "misplaced": "o.zone <> c.zone" if entity.scope is Scope.TENANT else "false",
-        "after": "PERFORM acgs.refresh_rules();" if register else "",
+        "after": _fragment(after) if after else "",
     }
 
 
@@ -124,7 +141,7 @@ def _merge(entity: Entity) -> dict[str, str]:
         "strategy": str(entity.strategy),
         "columns": ", ".join(columns),
         "incoming_columns": ", ".join(f"i.{name}" for name in columns),
-        "replacements": ", ".join(f"{name} = i.{name}" for name in columns if name not in ("key", "sent_to")),
+        "replacements": ", ".join(f"{name} = i.{name}" for name in columns if name not in ("key", "sent_to", "rights")),
     }
     return common | (_merge_fields(entity) if entity.strategy is Strategy.MERGE else _merge_whole(entity))
 

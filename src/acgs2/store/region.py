@@ -117,6 +117,7 @@ def genesis(topology: Topology) -> dict[str, list[dict[str, Any]]]:
         "origin": GENESIS,
         "vv": {GENESIS: 1},
         "erased": False,
+        "rights": {},
         "meta": {},
     }
     zones = [

@@ -61,6 +61,7 @@ def wire(record: Record, key: UUID, entity: Entity) -> dict[str, Any]:
         "origin": record.origin,
         "vv": record.vv,
         "erased": record.erased,
+        "rights": {},
         "meta": record.meta,
         **owner,
         **record.data,
@@ -68,7 +69,7 @@ def wire(record: Record, key: UUID, entity: Entity) -> dict[str, Any]:
 
 
 def take_in(conn: psycopg.Connection[Any], entity: Entity, rows: list[dict[str, Any]]) -> None:
-    body = json.dumps(rows, default=lambda v: v.isoformat())
+    body = json.dumps(rows, default=str)
     conn.execute(b"SELECT acgs.merge_directly(%s, %s, %s)", (entity.name, body, HOLDERS))
 
 
@@ -160,6 +161,7 @@ def test_deciding_in_sql_is_deciding_in_python(
         "origin": "g#0",
         "vv": {"g#0": 1},
         "erased": False,
+        "rights": {},
         "meta": {},
     }
     take_in(
@@ -202,10 +204,11 @@ def test_deciding_in_sql_is_deciding_in_python(
         for zone in ("eu", "us") if entity != "zone" else ("*",):
             decision = decide(entity, zone, register, NOW)
             row = database.execute(
-                b"SELECT residency, basis, to_timestamp(valid_until_us / 1000000.0) FROM acgs.decide(%s, %s, %s)",
+                b"SELECT residency, basis, to_timestamp(valid_until_us / 1000000.0), by_consent FROM acgs.decide(%s, %s, %s)",
                 (entity, zone, int(NOW.timestamp() * 1_000_000)),
             ).fetchone()
             assert row is not None
             assert (tuple(row[0]), row[1]) == (decision.residency, dict(decision.basis))
+            assert tuple(row[3]) == decision.by_consent
             if zone in zones:
                 assert row[2] == decision.valid_until

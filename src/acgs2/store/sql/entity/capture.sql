@@ -56,6 +56,12 @@ BEGIN
     IF erasing THEN
         DELETE FROM acgs.conflict AS k USING changed AS c
         WHERE c.erased AND k.entity = '{{entity}}' AND k.key = c.key;
+        PERFORM acgs.forget_quarantined('{{entity}}', (SELECT array_agg(c.key) FROM changed AS c WHERE c.erased));
+        PERFORM acgs.owe_emptying('{{entity}}');
+        INSERT INTO acgs.duty (entity, key, region, zone, kind)
+        SELECT '{{entity}}', c.key, s.region, c.zone, 'erase' FROM changed AS c CROSS JOIN unnest(c.sent_to) AS s (region)
+        WHERE c.erased AND c.origin NOT LIKE s.region || '#%'
+        ON CONFLICT (entity, key, region) DO UPDATE SET kind = 'erase', rights = '{}', since = clock_timestamp(), done_at = NULL;
     END IF;
     {{after}}
     RETURN NULL;

@@ -40,6 +40,24 @@ IF TG_OP = 'UPDATE' THEN
 END IF;
 -- name: owner_join
 LEFT JOIN acgs.tenant AS o ON o.key = c.tenant_id
+-- name: stamp_subject
+NEW.rights := acgs.rights_now(NEW.rights, NEW.zone, NEW.{{f}});
+-- name: stamp_epoch
+IF TG_OP = 'INSERT' THEN
+    NEW.rights := coalesce((SELECT o.rights - 'consents' FROM acgs.tenant AS o WHERE o.key = NEW.tenant_id), '{}');
+END IF;
+-- name: follow_tenant
+UPDATE acgs.{{entity}} AS t SET zone = o.zone, rights = acgs.rights_join(t.rights, o.rights - 'consents')
+FROM acgs.tenant AS o
+WHERE t.key = ANY (chosen) AND o.key = t.tenant_id AND acgs.epoch(o.rights) > acgs.epoch(t.rights);
+-- name: rights_now
+CASE WHEN r.by_consent = '{}' THEN t.rights ELSE acgs.rights_now(t.rights, t.zone, t.{{f}}) END
+-- name: withdrawn
+CASE WHEN r.by_consent <> '{}' AND acgs.knows_consents(t.zone) THEN acgs.consents(t.{{f}}, false) ELSE '{}' END
+-- name: after_register
+PERFORM acgs.refresh_rules();
+-- name: after_consent
+PERFORM acgs.settle_subjects((SELECT array_agg(DISTINCT c.subject_id) FROM changed AS c));
 -- name: wins_last_write_wins
 (i.erased, i.hlc, i.origin) > (l.erased, l.hlc, l.origin)
 -- name: wins_versioned

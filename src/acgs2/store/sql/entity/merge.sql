@@ -20,11 +20,11 @@ BEGIN
     SELECT array_agg(r ORDER BY r.key), bool_or(r.erased) INTO incoming, erasing
     FROM json_populate_recordset(NULL::acgs.{{entity}}, batch) AS r;
     UPDATE acgs.{{entity}} AS t SET
-        residency = holders,
+        residency = CASE WHEN t.rights = '{}' THEN holders ELSE t.residency END,
         sent_to = CASE WHEN i.sent_to @> t.sent_to THEN i.sent_to ELSE acgs.names_union(t.sent_to, i.sent_to) END,
         {{replacements}}
     FROM unnest(incoming) AS i
-    WHERE t.key = i.key AND t.vv <> i.vv AND acgs.vv_covers(i.vv, i.origin, t.vv);
+    WHERE t.key = i.key AND t.rights = i.rights AND t.vv <> i.vv AND acgs.vv_covers(i.vv, i.origin, t.vv);
     GET DIAGNOSTICS moved = ROW_COUNT;
     IF done + moved < size THEN
         PERFORM FROM acgs.{{entity}} AS l JOIN unnest(incoming) AS i ON i.key = l.key
@@ -33,19 +33,34 @@ BEGIN
             loser_hlc, loser_origin, winner_hlc, winner_origin, loser_value)
         SELECT '{{entity}}', l.key, '{{strategy}}', l.zone, {{conflict}}
         ON CONFLICT DO NOTHING;
+        -- What was erased here had gone further than we knew.
+        INSERT INTO acgs.due (entity, kind, keys, targets)
+        SELECT '{{entity}}', 'erase', array_agg(l.key), n.targets
+        FROM acgs.{{entity}} AS l JOIN unnest(incoming) AS i ON i.key = l.key
+        CROSS JOIN LATERAL (SELECT ARRAY(SELECT s FROM unnest(i.sent_to) AS s WHERE s <> ALL (l.sent_to)) AS targets) AS n
+        WHERE l.erased AND NOT l.sent_to @> i.sent_to GROUP BY n.targets;
         UPDATE acgs.{{entity}} AS t SET
-            residency = holders,
+            zone = CASE WHEN i_rules THEN i.zone ELSE l.zone END,
+            residency = CASE WHEN i_rules THEN holders ELSE l.residency END,
+            rights = acgs.rights_join(l.rights, i.rights),
             sent_to = acgs.names_union(l.sent_to, i.sent_to),
             vv = acgs.vv_join(l.vv, i.vv),
             erased = l.erased OR i.erased,
             {{assignments}}
         FROM acgs.{{entity}} AS l JOIN unnest(incoming) AS i ON i.key = l.key
         CROSS JOIN LATERAL (SELECT {{lateral}}) AS w
-        WHERE t.key = l.key AND (l.vv <> i.vv OR NOT l.sent_to @> i.sent_to);
+        CROSS JOIN LATERAL (SELECT (acgs.epoch(i.rights), i.zone) >= (acgs.epoch(l.rights), l.zone)) AS z (i_rules)
+        WHERE t.key = l.key AND (l.vv <> i.vv OR l.rights <> i.rights OR NOT l.sent_to @> i.sent_to);
     END IF;
     IF erasing THEN
         DELETE FROM acgs.conflict AS k USING unnest(incoming) AS i
         WHERE i.erased AND k.entity = '{{entity}}' AND k.key = i.key;
+        -- It had gone further from here than the one who erased it knew.
+        INSERT INTO acgs.due (entity, kind, keys, targets)
+        SELECT '{{entity}}', 'erase', array_agg(t.key), n.targets
+        FROM acgs.{{entity}} AS t JOIN unnest(incoming) AS i ON i.key = t.key
+        CROSS JOIN LATERAL (SELECT ARRAY(SELECT s FROM unnest(t.sent_to) AS s WHERE s <> ALL (i.sent_to)) AS targets) AS n
+        WHERE i.erased AND NOT i.sent_to @> t.sent_to GROUP BY n.targets;
     END IF;
 END
 $fn$;

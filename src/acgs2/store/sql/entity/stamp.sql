@@ -5,13 +5,24 @@ DECLARE
     me acgs.rule;
     now_us bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     n bigint := 1;
+    holders text[];
 BEGIN
     SELECT * INTO me FROM acgs.rule AS r WHERE r.entity = '{{entity}}' AND r.zone = NEW.zone;
     now_us := now_us + coalesce(me.clock_offset_us, 0);
     IF me.residency IS NULL OR me.valid_until_us <= now_us THEN
         me := acgs.decide('{{entity}}', NEW.zone, now_us);
     END IF;
-    IF (me.region = ANY (me.residency)) IS NOT TRUE THEN
+    holders := me.residency;
+    IF TG_OP = 'UPDATE' THEN
+        NEW.rights := OLD.rights;
+    ELSE
+        NEW.rights := '{}';
+    END IF;
+    IF me.careful THEN
+        {{rights}}
+        holders := acgs.holders(me.residency, me.by_consent, NEW.rights);
+    END IF;
+    IF (me.region = ANY (holders)) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'AC001', MESSAGE = 'residency-not-lawful-here', DETAIL = jsonb_build_object(
             'entity', '{{entity}}', 'zone', NEW.zone, 'region', me.region, 'lawful', to_jsonb(me.residency));
     END IF;
@@ -25,18 +36,18 @@ BEGIN
         n := coalesce((OLD.vv -> me.origin)::bigint, 0) + 1;
         NEW.hlc := greatest(now_us, OLD.hlc + 1);
         NEW.vv := OLD.vv || jsonb_build_object(me.origin, n);
-        NEW.sent_to := CASE WHEN OLD.sent_to @> me.residency THEN OLD.sent_to
-            ELSE acgs.names_union(OLD.sent_to, me.residency) END;
+        NEW.sent_to := CASE WHEN OLD.sent_to @> holders THEN OLD.sent_to
+            ELSE acgs.names_union(OLD.sent_to, holders) END;
         NEW.meta := OLD.meta;
     ELSE
         NEW.hlc := now_us;
         NEW.vv := jsonb_build_object(me.origin, n);
-        NEW.sent_to := me.residency;
+        NEW.sent_to := holders;
         NEW.meta := '{}';
         NEW.erased := false;
     END IF;
     NEW.origin := me.origin;
-    NEW.residency := me.residency;
+    NEW.residency := holders;
     IF NEW.erased THEN
         NEW.meta := '{}';
         {{erase}}

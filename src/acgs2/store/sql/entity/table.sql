@@ -8,11 +8,13 @@ CREATE TABLE IF NOT EXISTS acgs.{{entity}} (
     origin     text COLLATE "C" NOT NULL,
     vv         jsonb NOT NULL,
     erased     boolean NOT NULL DEFAULT false,
+    rights     jsonb NOT NULL DEFAULT '{}',
     meta       jsonb NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 85);
 {{columns}}
 {{indexes}}
 GRANT SELECT, INSERT, UPDATE ON acgs.{{entity}} TO acgs_app;
-INSERT INTO acgs.entity (name, residency, strategy, scope)
-VALUES ('{{entity}}', '{{residency}}', '{{strategy}}', '{{scope}}')
-ON CONFLICT (name) DO UPDATE SET residency = excluded.residency, strategy = excluded.strategy, scope = excluded.scope;
+INSERT INTO acgs.entity (name, residency, strategy, scope, subject)
+VALUES ('{{entity}}', '{{residency}}', '{{strategy}}', '{{scope}}', {{subject}})
+ON CONFLICT (name) DO UPDATE SET
+    residency = excluded.residency, strategy = excluded.strategy, scope = excluded.scope, subject = excluded.subject;

@@ -2,6 +2,7 @@
 
 -- Decides from the register who may hold records of an entity of a zone at a moment.
 -- Home regions hold it; so does the region of every transfer that is in force. Unknown zone: nobody.
+-- A revoked transfer is not in force, whatever the time: whoever learns of it obeys at once.
 CREATE OR REPLACE FUNCTION acgs.decide(p_entity text, p_zone text, p_now_us bigint) RETURNS acgs.rule
 LANGUAGE plpgsql STABLE AS $fn$
 DECLARE
@@ -12,6 +13,8 @@ BEGIN
     INTO decided.region, decided.origin, decided.clock_offset_us FROM acgs.self AS s;
     decided.entity := p_entity;
     decided.zone := p_zone;
+    decided.by_consent := '{}';
+    decided.careful := EXISTS (SELECT FROM acgs.move AS m WHERE p_zone IN (m.from_zone, m.to_zone));
     decided.register_version := coalesce(
         (SELECT max(hlc) FROM (SELECT hlc FROM acgs.zone UNION ALL SELECT hlc FROM acgs.transfer) AS r), 0);
     IF EXISTS (SELECT FROM acgs.entity WHERE name = p_entity AND residency = 'everywhere') THEN
@@ -20,10 +23,9 @@ BEGIN
         RETURN decided;
     END IF;
     WITH instruments AS (
-        SELECT t.*, (t.begins IS NULL OR t.begins <= moment)
+        SELECT t.*, t.revoked IS NULL
+            AND (t.begins IS NULL OR t.begins <= moment)
             AND (t.expires IS NULL OR moment < t.expires)
-            AND (t.revoked IS NULL OR moment < t.revoked)
-            AND t.instrument <> 'explicit_consent'
             AND (t.instrument <> 'adequacy_dpf' OR t.importer_certified) AS in_force
         FROM acgs.transfer AS t
         WHERE NOT t.erased AND t.from_zone = p_zone AND t.entities ? p_entity
@@ -34,7 +36,8 @@ BEGIN
             FROM acgs.zone AS z
             WHERE z.name = p_zone AND NOT z.erased AND jsonb_typeof(z.regions) = 'array'
             UNION ALL
-            SELECT i.to_region, i.instrument, false FROM instruments AS i WHERE i.in_force
+            SELECT i.to_region, i.instrument, false FROM instruments AS i
+            WHERE i.in_force AND i.instrument <> 'explicit_consent'
         ) AS every
         WHERE name IN (SELECT r.name FROM acgs.region AS r)
             AND EXISTS (SELECT FROM acgs.zone AS z WHERE z.name = p_zone AND NOT z.erased)
@@ -45,35 +48,76 @@ BEGIN
         coalesce((SELECT jsonb_object_agg(name, CASE WHEN home THEN 'home' ELSE basis END) FROM allowed), '{}'),
         (
             SELECT min((extract(epoch FROM edge) * 1000000)::bigint)
-            FROM instruments AS i, unnest(ARRAY[i.begins, i.expires, i.revoked]) AS edge
+            FROM instruments AS i, unnest(ARRAY[i.begins, i.expires]) AS edge
             WHERE edge > moment
-        )
-    INTO decided.residency, decided.basis, decided.valid_until_us;
+        ),
+        coalesce((
+            SELECT array_agg(DISTINCT i.to_region COLLATE "C") FROM instruments AS i
+            WHERE i.in_force AND i.instrument = 'explicit_consent'
+                AND i.to_region IN (SELECT r.name FROM acgs.region AS r)
+                AND i.to_region NOT IN (SELECT name FROM allowed)
+                AND EXISTS (SELECT FROM acgs.zone AS z WHERE z.name = p_zone AND NOT z.erased)
+                AND EXISTS (SELECT FROM acgs.entity AS e WHERE e.name = p_entity AND e.subject IS NOT NULL)
+        ), '{}')
+    INTO decided.residency, decided.basis, decided.valid_until_us, decided.by_consent;
+    decided.careful := decided.careful OR decided.by_consent <> '{}';
     RETURN decided;
 END
 $fn$;
 
 -- Works the cache out anew from the register; run by every change of a zone or transfer and once a second.
+-- Where the answer changed, what is held is swept by it, and what may be held newly is to be acquired.
 CREATE OR REPLACE FUNCTION acgs.refresh_rules() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
     now_us bigint := acgs.now_us();
+    decided acgs.rule;
+    had acgs.rule;
 BEGIN
-    INSERT INTO acgs.rule AS r
-    SELECT d.*
-    FROM (
-        SELECT DISTINCT e.name AS entity, z.name AS zone FROM acgs.entity AS e, acgs.zone AS z
-        WHERE e.residency = 'zone' AND NOT z.erased
-        UNION ALL
-        SELECT e.name, '*' FROM acgs.entity AS e WHERE e.residency = 'everywhere'
-    ) AS wanted, acgs.decide(wanted.entity, wanted.zone, now_us) AS d
-    ORDER BY d.entity, d.zone
-    ON CONFLICT (entity, zone) DO UPDATE SET
-        residency = excluded.residency, basis = excluded.basis,
-        register_version = excluded.register_version, valid_until_us = excluded.valid_until_us,
-        region = excluded.region, origin = excluded.origin, clock_offset_us = excluded.clock_offset_us
-    WHERE r IS DISTINCT FROM excluded;
-    DELETE FROM acgs.rule AS r WHERE r.zone <> '*'
-        AND NOT EXISTS (SELECT FROM acgs.zone AS z WHERE z.name = r.zone AND NOT z.erased);
+    FOR decided IN
+        SELECT d.*
+        FROM (
+            SELECT e.name AS entity, z.name AS zone FROM acgs.entity AS e, acgs.zone AS z
+            WHERE e.residency = 'zone' AND NOT z.erased
+            UNION
+            SELECT r.entity, r.zone FROM acgs.rule AS r WHERE r.zone <> '*'
+            UNION
+            SELECT e.name, '*' FROM acgs.entity AS e WHERE e.residency = 'everywhere'
+        ) AS wanted, acgs.decide(wanted.entity, wanted.zone, now_us) AS d
+        ORDER BY d.entity, d.zone
+    LOOP
+        had := NULL;
+        SELECT * INTO had FROM acgs.rule AS r WHERE r.entity = decided.entity AND r.zone = decided.zone FOR UPDATE;
+        CONTINUE WHEN had IS NOT DISTINCT FROM decided;
+        INSERT INTO acgs.rule AS r VALUES (decided.*)
+        ON CONFLICT (entity, zone) DO UPDATE SET
+            residency = excluded.residency, basis = excluded.basis,
+            register_version = excluded.register_version, valid_until_us = excluded.valid_until_us,
+            by_consent = excluded.by_consent, careful = excluded.careful,
+            region = excluded.region, origin = excluded.origin, clock_offset_us = excluded.clock_offset_us;
+        IF (had.residency, had.by_consent) IS DISTINCT FROM (decided.residency, decided.by_consent) THEN
+            PERFORM acgs.change_rights(had, decided);
+        END IF;
+    END LOOP;
+END
+$fn$;
+
+-- Queues what a changed rule makes necessary here.
+CREATE OR REPLACE FUNCTION acgs.change_rights(had acgs.rule, decided acgs.rule) RETURNS void
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    held boolean := coalesce(decided.region = ANY (had.residency || had.by_consent), false);
+    holds boolean := coalesce(decided.region = ANY (decided.residency || decided.by_consent), false);
+BEGIN
+    IF held THEN
+        INSERT INTO acgs.sweep (entity, zone, register_version)
+        VALUES (decided.entity, decided.zone, decided.register_version)
+        ON CONFLICT (entity, zone) DO UPDATE SET register_version = excluded.register_version, next_key = NULL;
+    END IF;
+    IF holds AND NOT held THEN
+        INSERT INTO acgs.acquisition (entity, zone) VALUES (decided.entity, decided.zone) ON CONFLICT DO NOTHING;
+    ELSIF NOT holds THEN
+        DELETE FROM acgs.acquisition AS a WHERE a.entity = decided.entity AND a.zone = decided.zone;
+    END IF;
 END
 $fn$;

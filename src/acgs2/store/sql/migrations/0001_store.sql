@@ -27,7 +27,8 @@ CREATE TABLE acgs.entity (
     name             text COLLATE "C" PRIMARY KEY,
     residency        text NOT NULL CHECK (residency IN ('zone', 'everywhere')),
     strategy         text NOT NULL,
-    scope            text NOT NULL
+    scope            text NOT NULL,
+    subject          text
 );
 
 -- Who may hold what now, worked out from the zones and transfers: a cache of acgs.decide(), with who
@@ -39,6 +40,8 @@ CREATE TABLE acgs.rule (
     basis            jsonb NOT NULL,
     register_version bigint NOT NULL,
     valid_until_us   bigint,
+    by_consent       text[] NOT NULL,  -- may hold what is about people who consented to it
+    careful          boolean NOT NULL, -- rights differ by record: consents, or tenants that moved
     region           text COLLATE "C",
     origin           text COLLATE "C",
     clock_offset_us  bigint,
@@ -52,7 +55,7 @@ CREATE TABLE acgs.journal (
     at               timestamptz NOT NULL DEFAULT clock_timestamp(),
     source           text COLLATE "C" NOT NULL,
     entity           text COLLATE "C" NOT NULL,
-    kind             text NOT NULL,  -- put, erase, expel, beat; a CHECK would be read anew by every statement
+    kind             text NOT NULL,  -- put, erase, expel, done, swept, seeded, beat; a CHECK would be read anew by every statement
     zone             text COLLATE "C" NOT NULL,
     targets          text[] NOT NULL,
     residency        text[] NOT NULL,

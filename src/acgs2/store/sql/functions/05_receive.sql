@@ -7,6 +7,8 @@ LANGUAGE plpgsql AS $fn$
 DECLARE
     now_us bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     rule acgs.rule;
+    records json := entry.records;
+    refused integer;
 BEGIN
     SELECT * INTO rule FROM acgs.rule AS r WHERE r.entity = entry.entity AND r.zone = entry.zone;
     now_us := now_us + coalesce(rule.clock_offset_us, 0);
@@ -22,20 +24,70 @@ BEGIN
         PERFORM acgs.set_aside(entry, 'clock-ahead', entry.hlc_max - 500000);
         RETURN 'clock-ahead';
     END IF;
-    IF entry.kind = 'put' AND NOT (rule.region = ANY (rule.residency) AND rule.region = ANY (entry.residency)) THEN
-        -- Dropped, not kept: this region may not hold it. The sender's register or ours is behind.
-        INSERT INTO acgs.incident (kind, source, entity, zone, detail)
-        VALUES ('put-refused', entry.source, entry.entity, entry.zone, jsonb_build_object(
-            'register_version', rule.register_version, 'sender_register_version', entry.register_version,
-            'records', json_array_length(entry.records)));
-        RETURN 'put-refused';
+    IF entry.kind = 'expel' THEN
+        PERFORM acgs.take_expel(entry);
+        RETURN 'expelled';
+    ELSIF entry.kind = 'put' THEN
+        IF NOT (rule.region = ANY (rule.residency || rule.by_consent) AND rule.region = ANY (entry.residency)) THEN
+            records := '[]';
+        ELSIF rule.careful THEN
+            records := acgs.admit(entry, rule);
+        END IF;
+        refused := json_array_length(entry.records) - json_array_length(records);
+        IF refused > 0 THEN
+            -- Dropped, not kept: this region may not hold it. The sender's register or ours is behind.
+            INSERT INTO acgs.incident (kind, source, entity, zone, detail)
+            VALUES ('put-refused', entry.source, entry.entity, entry.zone, jsonb_build_object(
+                'register_version', rule.register_version, 'sender_register_version', entry.register_version,
+                'records', refused));
+            IF json_array_length(records) = 0 THEN
+                RETURN 'put-refused';
+            END IF;
+        END IF;
     END IF;
-    PERFORM acgs.merge_batch(entry.entity, entry.records, rule.residency);
-    IF entry.zone = '*' AND entry.entity IN ('zone', 'transfer') THEN
-        PERFORM acgs.refresh_rules();
-    END IF;
+    PERFORM acgs.merge_batch(entry.entity, records, rule.residency);
+    PERFORM acgs.follow_up(entry, records, rule);
     RETURN 'merged';
 END
+$fn$;
+
+-- Does what a merge makes necessary: rules, rights that differ by record, forwarding, the report of an erasure.
+CREATE OR REPLACE FUNCTION acgs.follow_up(entry acgs.journal, records json, rule acgs.rule) RETURNS void
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    missing text[] := '{}';
+BEGIN
+    IF entry.zone = '*' AND entry.entity IN ('zone', 'transfer') THEN
+        PERFORM acgs.refresh_rules();
+    ELSIF entry.entity = 'consent' THEN
+        PERFORM acgs.settle_subjects(ARRAY(SELECT DISTINCT c.subject_id FROM acgs.consent AS c
+            WHERE c.key = ANY (acgs.keys_of(records)) AND c.subject_id IS NOT NULL));
+    ELSIF entry.entity = 'tenant' AND EXISTS (
+        SELECT FROM json_array_elements(records) AS r WHERE acgs.epoch((r -> 'rights')::jsonb) > 0) THEN
+        PERFORM acgs.note_moves(acgs.keys_of(records));
+    END IF;
+    IF entry.kind = 'erase' THEN
+        PERFORM acgs.forget_quarantined(entry.entity, acgs.keys_of(records));
+        INSERT INTO acgs.due (entity, kind, keys, targets, detail)
+        VALUES (entry.entity, 'done', acgs.keys_of(records), ARRAY[entry.source], '{"kind": "erase"}');
+        RETURN;
+    END IF;
+    IF rule.careful THEN
+        PERFORM acgs.settle(entry.entity, acgs.keys_of(records));
+    END IF;
+    IF NOT entry.residency @> rule.residency AND rule.region = ANY (rule.residency) THEN
+        -- The sender did not know yet that others may hold it too.
+        missing := ARRAY(SELECT h FROM unnest(rule.residency) AS h WHERE h <> ALL (entry.residency) ORDER BY h);
+        INSERT INTO acgs.due (entity, kind, keys, targets)
+        VALUES (entry.entity, 'put', acgs.keys_of(records), missing);
+    END IF;
+END
+$fn$;
+
+-- Returns the keys of a journal row's records.
+CREATE OR REPLACE FUNCTION acgs.keys_of(records json) RETURNS uuid[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
+    SELECT array_agg((r ->> 'key')::uuid) FROM json_array_elements(records) AS r
 $fn$;
 
 -- Keeps a journal row whole until it can be merged, and raises an incident.
@@ -58,9 +110,12 @@ BEGIN
         SELECT NEW.source, moment, (extract(epoch FROM moment - NEW.at) * 1000000)::bigint
         FROM clock_timestamp() AS moment;
     END IF;
-    IF NEW.kind <> 'beat' THEN
-        PERFORM acgs.take_in(NEW);
-    END IF;
+    CASE NEW.kind
+        WHEN 'beat' THEN NULL;
+        WHEN 'seeded' THEN PERFORM acgs.take_seeded(NEW);
+        WHEN 'done', 'swept' THEN PERFORM acgs.take_done(NEW);
+        ELSE PERFORM acgs.take_in(NEW);
+    END CASE;
     RETURN NULL;
 END
 $fn$;

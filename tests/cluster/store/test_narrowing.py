@@ -1,0 +1,149 @@
+"""Rights that end: transfers, consents, tenants that move, erasure. Raced, late, cut off: no resurrection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from tests.cluster.conftest import Server
+from tests.cluster.store.regions import CENTRAL, SG, US, WEST, Regions, genesis_transfer, regions_of
+
+
+@pytest.fixture(scope="module")
+def regions(server: Server) -> Iterator[Regions]:
+    with regions_of(server) as found:
+        yield found
+
+
+def test_a_revoked_transfer_leaves_nothing_behind_and_is_reported(regions: Regions) -> None:
+    tenant = regions.tenant("us", US)
+    name = f"Zoe-{uuid4()}"
+    key = regions.user(US, tenant, "us", name)
+    regions.until(lambda: regions.holds(WEST, key), "the record to arrive")
+    regions.app[WEST].execute(b"UPDATE acgs.user_profile SET locale = 'en' WHERE key = %s", (key,))
+    regions.revoke(CENTRAL, genesis_transfer(0, "us", WEST, "none_required"))
+    regions.settled()
+    assert regions.traces(WEST, name) == {}
+    assert not regions.holds(WEST, tenant, "tenant")
+    assert regions.holds(US, key)
+    done = regions.owner[CENTRAL].execute(
+        b"SELECT entity, records FROM acgs.disposal WHERE region = %s AND zone = 'us'", (WEST,)
+    ).fetchall()
+    assert dict(done)["user_profile"] == 1
+    regions.app[US].execute(b"UPDATE acgs.user_profile SET locale = 'fr' WHERE key = %s", (key,))
+    # A new transfer widens again: what is newly allowed is sent, and only that.
+    regions.transfer(SG, "us", WEST, "none_required", ["user_profile"])
+    regions.until(lambda: regions.holds(WEST, key), "the record to come back")
+    regions.settled()
+    assert not regions.holds(WEST, tenant, "tenant")
+
+
+def test_consent_gives_and_withdrawal_takes(regions: Regions) -> None:
+    tenant = regions.tenant("eu", WEST)
+    name = f"Yan-{uuid4()}"
+    key, other = regions.user(WEST, tenant, "eu", name), regions.user(WEST, tenant, "eu")
+    regions.until(lambda: regions.holds(US, key) and regions.holds(CENTRAL, key), "the record to arrive")
+    regions.settled()
+    assert not regions.holds(SG, key)
+    regions.consent(CENTRAL, tenant, key, SG)
+    regions.until(lambda: regions.holds(SG, key), "the record to be given")
+    regions.app[SG].execute(b"UPDATE acgs.user_profile SET locale = 'sg' WHERE key = %s", (key,))
+    regions.settled()
+    assert not regions.holds(SG, other)
+    regions.withdraw(WEST, key, SG)
+    regions.until(lambda: not regions.holds(SG, key), "the record to be taken")
+    regions.settled()
+    assert regions.traces(SG, name) == {}
+    # Only the report itself names the key, until its partition goes: no content, and no fence in the clear.
+    assert {t for t in regions.traces(SG, str(key)) if not t.startswith("acgs.journal")} == set()
+    query = b"SELECT locale FROM acgs.user_profile WHERE key = %s"
+    assert regions.owner[CENTRAL].execute(query, (key,)).fetchone() == ("sg",)
+    owed = b"SELECT region, done_at IS NOT NULL FROM acgs.duty WHERE key = %s AND kind = 'expel'"
+    assert regions.owner[WEST].execute(owed, (key,)).fetchall() == [(SG, True)]
+    regions.consent(WEST, tenant, key, SG)
+    regions.until(lambda: regions.holds(SG, key), "the record to be given again")
+
+
+def test_a_withdrawal_wins_over_a_grant_that_did_not_know_it(regions: Regions) -> None:
+    tenant = regions.tenant("eu", WEST)
+    key = regions.user(WEST, tenant, "eu")
+    regions.consent(WEST, tenant, key, SG)
+    regions.until(lambda: regions.holds(SG, key), "the record to be given")
+    regions.settled()
+    regions.cut(WEST, CENTRAL)
+    regions.cut(CENTRAL, WEST)
+    regions.withdraw(WEST, key, SG)
+    regions.consent(CENTRAL, tenant, key, SG)
+    regions.app[CENTRAL].execute(b"UPDATE acgs.user_profile SET locale = 'de' WHERE key = %s", (key,))
+    regions.settled()
+    regions.heal()
+    regions.settled()
+    for region in (WEST, CENTRAL):
+        row = regions.owner[region].execute(
+            b"SELECT residency FROM acgs.user_profile WHERE key = %s", (key,)
+        ).fetchone()
+        assert row is not None
+        assert SG not in row[0]
+    assert not regions.holds(SG, key)
+
+
+def test_a_late_put_does_not_bring_back_what_was_withdrawn(regions: Regions) -> None:
+    tenant = regions.tenant("eu", WEST)
+    name = f"Lea-{uuid4()}"
+    key = regions.user(WEST, tenant, "eu", name)
+    regions.consent(WEST, tenant, key, SG)
+    regions.until(lambda: regions.holds(SG, key) and regions.holds(CENTRAL, key), "the record to be given")
+    regions.settled()
+    regions.cut(CENTRAL, SG)
+    regions.app[CENTRAL].execute(b"UPDATE acgs.user_profile SET locale = 'de' WHERE key = %s", (key,))
+    regions.withdraw(WEST, key, SG)
+    regions.until(lambda: not regions.holds(SG, key), "the record to be taken")
+    regions.settled()
+    regions.heal()
+    regions.settled()
+    assert regions.traces(SG, name) == {}
+
+
+def test_an_erasure_reaches_whoever_was_sent_it_meanwhile(regions: Regions) -> None:
+    tenant = regions.tenant("eu", WEST)
+    name = f"Max-{uuid4()}"
+    key = regions.user(WEST, tenant, "eu", name)
+    regions.until(lambda: regions.holds(CENTRAL, key), "the record to arrive")
+    regions.settled()
+    regions.cut(CENTRAL, WEST)
+    regions.cut(WEST, CENTRAL)
+    regions.consent(CENTRAL, tenant, key, SG)
+    regions.until(lambda: regions.holds(SG, key), "the record to be given")
+    regions.app[WEST].execute(b"UPDATE acgs.user_profile SET erased = true WHERE key = %s", (key,))
+    regions.settled()
+    assert regions.holds(SG, key)  # nobody who knows of both has been heard yet
+    regions.heal()
+    regions.settled()
+    for region in regions.names:
+        assert regions.traces(region, name) == {}, region
+
+
+def test_a_tenant_moves_and_its_old_regions_forget_it(regions: Regions) -> None:
+    regions.transfer(US, "eu", US, "adequacy_dpf", ["tenant", "tenant_config", "agent", "consent"])
+    regions.settled()
+    tenant = regions.tenant("eu", WEST)
+    name = f"Tom-{uuid4()}"
+    key = regions.user(WEST, tenant, "eu", name)
+    regions.until(lambda: regions.holds(US, key) and regions.holds(US, tenant, "tenant"), "the records")
+    regions.settled()
+    regions.cut(CENTRAL, US)
+    late = regions.user(CENTRAL, tenant, "eu", name)
+    moved = regions.app[US].execute(b"SELECT acgs.move_tenant(%s, 'us')", (tenant,)).fetchone()
+    assert moved == (1,)
+    regions.until(lambda: not regions.holds(CENTRAL, key), "the old region to forget")
+    regions.settled()
+    regions.heal()
+    regions.settled()
+    assert regions.holds(US, late)
+    for region in (CENTRAL, SG):
+        assert regions.traces(region, name) == {}
+    row = regions.owner[US].execute(b"SELECT zone, residency FROM acgs.user_profile WHERE key = %s", (late,)).fetchone()
+    assert row is not None
+    assert row[0] == "us"
+    assert CENTRAL not in row[1]
