@@ -77,7 +77,7 @@ class Server:
                     admin.execute(f"CREATE DATABASE {database} TEMPLATE migrated".encode())
                 with self.connect(database) as conn:
                     store.migrate(conn)
-                    store.found(conn, topology, region, f"{number:08x}", PASSWORDS)
+                    store.found(conn, topology, region, f"{number:08x}", PASSWORDS, first=True)
             for region, database in names.items() if linked else ():
                 with self.connect(database) as conn:
                     for peer, there in names.items():

@@ -15,8 +15,11 @@ import acgs2
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.problems import HANDLERS as PROBLEMS
 from acgs2.api.region import RegionServer
+from acgs2.api.rights import ACTS
+from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
 from acgs2.api.tasks import run_tasks
+from acgs2.api.worker import run_worker
 from acgs2.model import entities
 
 __all__ = ["create_app"]
@@ -32,20 +35,24 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = asyncio.create_task(run_tasks(server))
+        running = [asyncio.create_task(duty(server)) for duty in (run_tasks, run_worker)]
         try:
             yield
         finally:
-            duties.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await duties
+            for task in running:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             await server.watcher.stop()
             await server.pool.close(timeout=2)
 
     application = Litestar(
         route_handlers=[
             *OPERATIONS,
-            Router("/api/v1", route_handlers=[router_of(e) for e in entities().values()]),
+            *RIGHTS,
+            Router(
+                "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
+            ),
         ],
         exception_handlers=PROBLEMS,
         lifespan=[lifespan],

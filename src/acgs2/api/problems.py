@@ -39,6 +39,7 @@ _STATUS = {
     "body-too-large": 413,
     "idempotency-key-reused": 409,
     "zone-mismatch": 403,
+    "transfer-unlawful": 422,
 }
 _BY_CLASS: tuple[tuple[type[AcgsError], int], ...] = (
     (TokenError, 401),

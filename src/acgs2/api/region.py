@@ -28,6 +28,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     owner_database: str
     peers: dict[str, str]
+    peer_databases: dict[str, str] = {}
     jwks_path: str
     pair_timeout_s: float = 5.0
 
@@ -90,6 +91,18 @@ class RegionServer:
         self.rules = Rules(
             {(entity, zone): tuple(residency) for entity, zone, residency in rows},
             {name: tuple(pair) for name, pair in zones},
+        )
+
+    async def peer_connection(self, peer: str) -> psycopg.AsyncConnection:
+        """Return a new connection to a peer's database over the link, as a role that may only ask.
+
+        Raises:
+            psycopg.OperationalError: it is not reached, or there is no link to it.
+        """
+        if peer not in self.config.peer_databases:
+            raise psycopg.OperationalError(f"there is no link to {peer}")
+        return await psycopg.AsyncConnection.connect(
+            self.config.peer_databases[peer], autocommit=True, connect_timeout=3
         )
 
     def peers_for(self, zone: str) -> Sequence[str]:

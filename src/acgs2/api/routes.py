@@ -13,7 +13,7 @@ from acgs2.api.door import ZONE_HEADER, authenticate, guard_read, guard_write, p
 from acgs2.api.records import Records, Request
 from acgs2.api.schemas import create_of, page_of, patch_of, record_of
 from acgs2.errors import InputError
-from acgs2.model.entity import Entity, Scope, Strategy
+from acgs2.model.entity import Entity, Strategy
 
 __all__ = ["RESPONSES", "Problem", "router_of"]
 
@@ -75,9 +75,9 @@ After = Annotated[UUID | None, QueryParameter(name="next", description="As an ea
 Tenant = Annotated[UUID | None, QueryParameter(name="tenant")]
 
 
-def router_of(entity: Entity) -> Router:
-    """Return the routes of one entity."""
-    handlers = [_get(entity), _list(entity)]
+def router_of(entity: Entity, acts: list[Any]) -> Router:
+    """Return the routes of one entity, with the acts that are its own."""
+    handlers = [*acts, _get(entity), _list(entity)]
     guards: list[Any] = [authenticate]
     if not entity.managed:
         handlers += [_create(entity), _erase(entity)]

@@ -26,6 +26,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tenants": ("records", "List, show, create, change and erase tenants."),
     "users": ("records", "List, show, create, change and erase users."),
     "agents": ("records", "List, show, create, change and erase agents."),
+    "transfers": ("rights", "Register, revoke and list permissions for a zone's data to be elsewhere."),
+    "consents": ("rights", "Record and withdraw what a person agrees to; list consents."),
+    "subjects": ("rights", "Erase everything about a person; see who still has to confirm."),
     "conflicts": ("conflicts", "Show the losing sides of concurrent changes."),
     "lag": ("lag", "Show how far regions are behind each other, beside the distance between them."),
 }

@@ -87,6 +87,19 @@ def app_for(name: str) -> typer.Typer:
         call(cluster(), region, "DELETE", f"{path}/{record}", zone=zone)
         emit({"erased": record}) if as_json else console().print(f"erased {record}")
 
+    if name == "tenants":
+
+        @app.command()
+        def move(
+            tenant: str,
+            region: str = typer.Option(..., "--region", help="A region that may hold both zones."),
+            to_zone: str = typer.Option(..., "--to-zone", help="The zone where it shall belong."),
+            as_json: bool = JSON,
+        ) -> None:
+            """Move a tenant and all that is its own to another zone; regions of the old zone forget it."""
+            made = call(cluster(), region, "POST", f"{path}/{tenant}/move", body={"to_zone": to_zone})
+            emit(made) if as_json else console().print(f"moved {tenant} to {to_zone}")
+
     return app
 
 

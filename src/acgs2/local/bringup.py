@@ -43,6 +43,7 @@ class Bringup:
         self.ready_at_s: float | None = None
         self.on_start: Callable[[Child], None] = lambda _: None
         self._began_s = time.monotonic()
+        self._first = False
 
     def status(self) -> dict[str, Any]:
         """Return every region with the phase of each component."""
@@ -57,6 +58,9 @@ class Bringup:
         self.step = "template"
         await asyncio.to_thread(self._template)
         self.step = "databases"
+        # Before the cluster was ever ready, there is nothing that one region could be given by another.
+        begun = self._state.path / "begun"
+        self._first = not begun.exists()
         await asyncio.gather(*(asyncio.to_thread(self._data, region) for region in regions))
         self.children = [self._postgres(r) for r in regions]
         links = self._links()
@@ -71,6 +75,7 @@ class Bringup:
             *(self._subscribe(region, peer, gate) for region, peer in self._state.topology.directions()),
             *(self._up(server) for server in servers),
         )
+        begun.touch()
         self.step = "ready"
         self.ready_at_s = round(time.monotonic() - self._began_s, 2)
 
@@ -172,6 +177,7 @@ class Bringup:
             "database": state.dsn(region, "acgs_app"),
             "owner_database": state.dsn(region, "acgs_owner"),
             "peers": peers,
+            "peer_databases": {peer: state.link_dsn(region, peer, "acgs_link") for peer in peers},
             "jwks_path": str(state.path / "secrets" / "jwks.json"),
         }
         return self._python(region, "server", "acgs2.api", json.dumps(config).encode())
@@ -195,7 +201,7 @@ class Bringup:
         passwords = {role: state.secrets[role] for role in ("acgs_owner", "acgs_app", "acgs_link")}
         with _connected(state.dsn(region, "postgres")) as conn:
             store.migrate(conn)
-            store.found(conn, state.topology, region, incarnation, passwords)
+            store.found(conn, state.topology, region, incarnation, passwords, first=self._first)
 
     async def _subscribe(self, region: str, peer: str, gate: asyncio.Semaphore) -> None:
         async with gate:

@@ -15,7 +15,7 @@ from acgs2.residency.decide import Decision, decide, instant, register_of
 from acgs2.residency.regulations import Regulation, regulations
 from acgs2.topology import Region, Topology, Transfer
 
-__all__ = ["Finding", "lint"]
+__all__ = ["Finding", "lint", "lint_transfer"]
 
 Severity = Literal["error", "warning"]
 Path = tuple[str | int, ...]
@@ -54,6 +54,11 @@ def lint(topology: Topology, now: datetime) -> list[Finding]:
         *_partitions(topology),
     ]
     return sorted(found, key=lambda f: (f.severity != "error", tuple(map(str, f.path))))
+
+
+def lint_transfer(topology: Topology, transfer: Transfer, now: datetime) -> list[Finding]:
+    """Return what is wrong with one transfer that is to be registered in a topology's regions and zones."""
+    return list(_transfers(topology.model_copy(update={"transfers": (transfer,)}), now))
 
 
 def _jurisdiction(topology: Topology) -> Iterator[Finding]:

@@ -141,7 +141,9 @@ def _merge(entity: Entity) -> dict[str, str]:
         "strategy": str(entity.strategy),
         "columns": ", ".join(columns),
         "incoming_columns": ", ".join(f"i.{name}" for name in columns),
-        "replacements": ", ".join(f"{name} = i.{name}" for name in columns if name not in ("key", "sent_to", "rights")),
+        "replacements": ", ".join(
+            f"{name} = i.{name}" for name in columns if name not in ("key", "sent_to", "rights")
+        ),
     }
     return common | (_merge_fields(entity) if entity.strategy is Strategy.MERGE else _merge_whole(entity))
 

@@ -39,6 +39,8 @@ def found(
     region: str,
     incarnation: str,
     passwords: Mapping[str, str],
+    *,
+    first: bool = False,
 ) -> None:
     """Make this database the region of that name; run by a superuser, safe to repeat.
 
@@ -48,6 +50,7 @@ def found(
         region: its name in the topology.
         incarnation: eight hex digits, one life of the data directory.
         passwords: of the roles acgs_owner, acgs_app and acgs_link.
+        first: the cluster begins with this call, so there is nothing that others could give.
 
     Raises:
         RuntimeFault: the database is already another region (`region-mismatch`) or another life of it.
@@ -83,6 +86,8 @@ def found(
         for peer in topology.peers(region):
             conn.execute(b"SELECT acgs.ensure_publication(%s)", (peer,))
         conn.execute(b"SELECT acgs.maintain()")
+        if first:
+            conn.execute(b"DELETE FROM acgs.acquisition")
     # A slot cannot be made by a transaction that has written.
     for peer in topology.peers(region):
         conn.execute(b"SELECT acgs.ensure_slot(%s)", (peer,))

@@ -80,7 +80,9 @@ class Regions:
                     )
                     break
                 except psycopg.DatabaseError:
-                    conn.execute(b"UPDATE acgs.acquisition SET asked_at = NULL WHERE request = %s", (request,))
+                    conn.execute(
+                        b"UPDATE acgs.acquisition SET asked_at = NULL WHERE request = %s", (request,)
+                    )
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
         """Let every region work until a condition holds."""
@@ -112,7 +114,9 @@ class Regions:
         conn.execute(b"SELECT acgs.beat()")
         (position,) = conn.execute(b"SELECT pg_current_wal_lsn()").fetchone() or (None,)
         ours = {link_name(region, peer) for peer in self.names if peer != region} - self._cut
-        query = b"SELECT count(*) FROM pg_stat_replication WHERE application_name = ANY (%s) AND flush_lsn >= %s"
+        query = (
+            b"SELECT count(*) FROM pg_stat_replication WHERE application_name = ANY (%s) AND flush_lsn >= %s"
+        )
         await_that(
             lambda: conn.execute(query, (sorted(ours), position)).fetchone() == (len(ours),),
             f"what {region} sent to be taken in",
@@ -169,8 +173,11 @@ class Regions:
             (consent_key(subject, to), zone, tenant, subject, to),
         )
 
-    def withdraw(self, region: str, subject: UUID, to: str) -> None:
-        self.app[region].execute(b"SELECT acgs.withdraw_consent(%s)", (consent_key(subject, to),))
+    def withdraw(self, region: str, tenant: UUID, subject: UUID, to: str, zone: str = "eu") -> None:
+        self.app[region].execute(
+            b"SELECT acgs.withdraw_consent(%s, %s, %s, %s, %s)",
+            (consent_key(subject, to), zone, tenant, subject, to),
+        )
 
     def transfer(self, region: str, zone: str, to: str, instrument: str, entities: list[str]) -> UUID:
         key = uuid4()
@@ -182,7 +189,9 @@ class Regions:
         return key
 
     def revoke(self, region: str, key: UUID) -> None:
-        self.app[region].execute(b"UPDATE acgs.transfer SET revoked = clock_timestamp() WHERE key = %s", (key,))
+        self.app[region].execute(
+            b"UPDATE acgs.transfer SET revoked = clock_timestamp() WHERE key = %s", (key,)
+        )
 
     def holds(self, region: str, key: UUID, entity: str = "user_profile") -> bool:
         query = f"SELECT 1 FROM acgs.{entity} WHERE key = %s AND NOT erased"
@@ -195,9 +204,7 @@ class Regions:
         for (table,) in self.admin[region].execute(query).fetchall():
             row = (
                 self.admin[region]
-                .execute(
-                    f"SELECT count(*) FROM {table} AS t WHERE strpos(t::text, %s) > 0".encode(), (text,)
-                )
+                .execute(f"SELECT count(*) FROM {table} AS t WHERE strpos(t::text, %s) > 0".encode(), (text,))
                 .fetchone()
             )
             if row and row[0]:
@@ -216,10 +223,7 @@ def consent_key(subject: UUID, to: str) -> UUID:
 
 @contextmanager
 def regions_of(server: Server, text: str = QUARTET) -> Iterator[Regions]:
-    """Make a topology's databases, linked, nothing to be acquired."""
+    """Make a topology's databases, linked."""
     topology: Topology = parse(text)
     with server.regions(topology) as names, ExitStack() as stack:
-        found = Regions(server, names, stack)
-        for conn in found.admin.values():
-            conn.execute(b"DELETE FROM acgs.acquisition")
-        yield found
+        yield Regions(server, names, stack)

@@ -27,9 +27,11 @@ def test_a_revoked_transfer_leaves_nothing_behind_and_is_reported(regions: Regio
     assert regions.traces(WEST, name) == {}
     assert not regions.holds(WEST, tenant, "tenant")
     assert regions.holds(US, key)
-    done = regions.owner[CENTRAL].execute(
-        b"SELECT entity, records FROM acgs.disposal WHERE region = %s AND zone = 'us'", (WEST,)
-    ).fetchall()
+    done = (
+        regions.owner[CENTRAL]
+        .execute(b"SELECT entity, records FROM acgs.disposal WHERE region = %s AND zone = 'us'", (WEST,))
+        .fetchall()
+    )
     assert dict(done)["user_profile"] == 1
     regions.app[US].execute(b"UPDATE acgs.user_profile SET locale = 'fr' WHERE key = %s", (key,))
     # A new transfer widens again: what is newly allowed is sent, and only that.
@@ -51,7 +53,7 @@ def test_consent_gives_and_withdrawal_takes(regions: Regions) -> None:
     regions.app[SG].execute(b"UPDATE acgs.user_profile SET locale = 'sg' WHERE key = %s", (key,))
     regions.settled()
     assert not regions.holds(SG, other)
-    regions.withdraw(WEST, key, SG)
+    regions.withdraw(WEST, tenant, key, SG)
     regions.until(lambda: not regions.holds(SG, key), "the record to be taken")
     regions.settled()
     assert regions.traces(SG, name) == {}
@@ -73,16 +75,18 @@ def test_a_withdrawal_wins_over_a_grant_that_did_not_know_it(regions: Regions) -
     regions.settled()
     regions.cut(WEST, CENTRAL)
     regions.cut(CENTRAL, WEST)
-    regions.withdraw(WEST, key, SG)
+    regions.withdraw(WEST, tenant, key, SG)
     regions.consent(CENTRAL, tenant, key, SG)
     regions.app[CENTRAL].execute(b"UPDATE acgs.user_profile SET locale = 'de' WHERE key = %s", (key,))
     regions.settled()
     regions.heal()
     regions.settled()
     for region in (WEST, CENTRAL):
-        row = regions.owner[region].execute(
-            b"SELECT residency FROM acgs.user_profile WHERE key = %s", (key,)
-        ).fetchone()
+        row = (
+            regions.owner[region]
+            .execute(b"SELECT residency FROM acgs.user_profile WHERE key = %s", (key,))
+            .fetchone()
+        )
         assert row is not None
         assert SG not in row[0]
     assert not regions.holds(SG, key)
@@ -97,7 +101,7 @@ def test_a_late_put_does_not_bring_back_what_was_withdrawn(regions: Regions) -> 
     regions.settled()
     regions.cut(CENTRAL, SG)
     regions.app[CENTRAL].execute(b"UPDATE acgs.user_profile SET locale = 'de' WHERE key = %s", (key,))
-    regions.withdraw(WEST, key, SG)
+    regions.withdraw(WEST, tenant, key, SG)
     regions.until(lambda: not regions.holds(SG, key), "the record to be taken")
     regions.settled()
     regions.heal()
@@ -143,7 +147,11 @@ def test_a_tenant_moves_and_its_old_regions_forget_it(regions: Regions) -> None:
     assert regions.holds(US, late)
     for region in (CENTRAL, SG):
         assert regions.traces(region, name) == {}
-    row = regions.owner[US].execute(b"SELECT zone, residency FROM acgs.user_profile WHERE key = %s", (late,)).fetchone()
+    row = (
+        regions.owner[US]
+        .execute(b"SELECT zone, residency FROM acgs.user_profile WHERE key = %s", (late,))
+        .fetchone()
+    )
     assert row is not None
     assert row[0] == "us"
     assert CENTRAL not in row[1]

@@ -463,7 +463,7 @@ def test_a_partition_dropped_before_it_was_decoded_still_arrives(
         "vv": {"x#0": 1},
         "erased": False,
         "rights": {},
-            "meta": {},
+        "meta": {},
         "tenant_id": str(tenant),
         "name": "from a dropped partition",
         "status": "active",

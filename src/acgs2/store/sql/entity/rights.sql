@@ -27,16 +27,23 @@ BEGIN
                     OR (w.rights #> ARRAY['consents', h]) IS DISTINCT FROM (w.had #> ARRAY['consents', h])))
             ORDER BY h) AS gained) AS g
         WHERE w.region = ANY (w.holders) AND g.gained <> '{}' GROUP BY g.gained
-    ), taken AS (
-        INSERT INTO acgs.due (entity, kind, keys, targets, detail)
-        SELECT '{{entity}}', 'expel', array_agg(w.key), ARRAY[s.region], jsonb_build_object('zone', w.zone, 'rights', n.rights)
+    ), expelled AS (
+        SELECT w.key, w.zone, s.region, n.rights
         FROM wanted AS w CROSS JOIN unnest(w.sent_to) AS s (region)
         CROSS JOIN LATERAL (SELECT (w.rights - 'consents') || CASE WHEN w.withdrawn ? s.region
             THEN jsonb_build_object('consents', jsonb_build_object(s.region, w.withdrawn -> s.region)) ELSE '{}' END AS rights) AS n
         WHERE s.region <> ALL (w.holders) AND s.region <> w.region AND n.rights <> '{}'
             AND NOT EXISTS (SELECT FROM acgs.duty AS d WHERE d.entity = '{{entity}}' AND d.key = w.key
                 AND d.region = s.region AND d.kind = 'expel' AND d.rights = n.rights)
-        GROUP BY s.region, w.zone, n.rights
+    ), taken AS (
+        INSERT INTO acgs.due (entity, kind, keys, targets, detail)
+        SELECT '{{entity}}', 'expel', array_agg(e.key), ARRAY[e.region], jsonb_build_object('zone', e.zone, 'rights', e.rights)
+        FROM expelled AS e GROUP BY e.region, e.zone, e.rights
+    ), owed AS (
+        INSERT INTO acgs.duty AS d (entity, key, region, zone, kind, rights)
+        SELECT '{{entity}}', e.key, e.region, e.zone, 'expel', e.rights FROM expelled AS e
+        ON CONFLICT (entity, key, region) DO UPDATE SET
+            kind = 'expel', zone = excluded.zone, rights = excluded.rights, since = excluded.since, done_at = NULL
     )
     SELECT array_agg(w.key) INTO lost FROM wanted AS w WHERE w.region <> ALL (w.holders);
     PERFORM acgs.forget_{{entity}}(lost);

@@ -238,10 +238,11 @@ END
 $fn$;
 
 -- Records that a person withdraws a consent, given or not: it wins over every grant that does not know of it.
-CREATE OR REPLACE FUNCTION acgs.withdraw_consent(p_key uuid) RETURNS boolean
-LANGUAGE plpgsql AS $fn$
+CREATE OR REPLACE FUNCTION acgs.withdraw_consent(p_key uuid, p_zone text, p_tenant uuid, p_subject uuid, p_region text)
+RETURNS void LANGUAGE plpgsql AS $fn$
 BEGIN
-    UPDATE acgs.consent SET withdrawals = coalesce(withdrawals, 0) + 1 WHERE key = p_key AND NOT erased;
-    RETURN FOUND;
+    INSERT INTO acgs.consent AS c (key, zone, tenant_id, subject_id, to_region, withdrawals)
+    VALUES (p_key, p_zone, p_tenant, p_subject, p_region, 1)
+    ON CONFLICT (key) DO UPDATE SET withdrawals = coalesce(c.withdrawals, 0) + 1;
 END
 $fn$;

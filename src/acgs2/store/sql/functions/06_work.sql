@@ -85,8 +85,7 @@ BEGIN
             INSERT INTO acgs.duty (entity, key, region, zone, kind, rights)
             SELECT entry.entity, k, t, entry.detail ->> 'zone', 'expel', entry.detail -> 'rights'
             FROM unnest(entry.keys) AS k CROSS JOIN unnest(entry.targets) AS t
-            ON CONFLICT (entity, key, region) DO UPDATE SET
-                kind = excluded.kind, zone = excluded.zone, rights = excluded.rights, since = clock_timestamp(), done_at = NULL;
+            ON CONFLICT DO NOTHING;
             INSERT INTO acgs.journal
                 (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
             SELECT me, entry.entity, 'expel', entry.detail ->> 'zone', entry.targets, '{}', '{}', 0, 0,
