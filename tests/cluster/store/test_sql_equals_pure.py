@@ -21,7 +21,7 @@ from acgs2.merge import merge
 from acgs2.model import entities
 from acgs2.model.entity import Entity, FieldType, Residency
 from acgs2.model.record import Record
-from acgs2.residency import Register, TransferRecord, decide
+from acgs2.residency import Consent, Register, TransferRecord, decide
 from acgs2.store.region import register_key
 
 ENTITIES = [*entities().values(), EXTREMES]
@@ -212,3 +212,17 @@ def test_deciding_in_sql_is_deciding_in_python(
             assert tuple(row[3]) == decision.by_consent
             if zone in zones:
                 assert row[2] == decision.valid_until
+
+
+vectors = st.dictionaries(st.sampled_from(["a#1", "b#2"]), st.integers(1, 3), max_size=2)
+
+
+@settings(quick, max_examples=100)
+@given(withdrawals=vectors, grants=st.dictionaries(st.sampled_from(["a#1", "b#2"]), vectors, max_size=2))
+def test_consent_in_sql_is_consent_in_python(
+    database: psycopg.Connection[Any], withdrawals: dict[str, int], grants: dict[str, dict[str, int]]
+) -> None:
+    row = database.execute(
+        b"SELECT acgs.consent_given(%s, %s)", (json.dumps(withdrawals), json.dumps(grants))
+    ).fetchone()
+    assert row == (Consent(withdrawals, grants).given,)
