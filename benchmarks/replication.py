@@ -10,6 +10,7 @@ merge function on the same batches. Added lag is measured at 1,000 rows a second
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import shutil
 import statistics
@@ -48,6 +49,14 @@ COLUMNS = "key, zone, tenant_id, name, status, capabilities, description"
 VALUES = "k, 'all', %s, 'agent ' || k, 'active', '[\"read\", \"write\"]', 'some words on what it does and for whom'"
 
 
+async def _link(here_dsn: str, there_dsn: str, target: str) -> None:
+    async with (
+        await psycopg.AsyncConnection.connect(here_dsn, autocommit=True) as here,
+        await psycopg.AsyncConnection.connect(there_dsn, autocommit=True) as there,
+    ):
+        await store.link(here, there, target, SOURCE, there_dsn, "00000000", "first")
+
+
 class Bench:
     """Three servers, a raw publication and ours between them."""
 
@@ -59,7 +68,8 @@ class Bench:
                 conn.execute(b"CREATE DATABASE acgs2 TEMPLATE migrated")
             with psycopg.connect(dsn.format("acgs2", "postgres"), autocommit=True) as conn:
                 store.migrate(conn)
-                store.found(conn, topology, region, f"{number:08x}", PASSWORDS)
+                store.found(conn, topology, region, f"{number:08x}", PASSWORDS, first=True)
+                conn.execute(b"SELECT acgs.awaken(0, 0, '')")
                 conn.execute(
                     b"CREATE TABLE raw (key uuid PRIMARY KEY, zone text, tenant_id uuid, name text, status text,"
                     b" capabilities jsonb, description text)"
@@ -79,7 +89,13 @@ class Bench:
                 f"CREATE SUBSCRIPTION raw{number} CONNECTION '{info} application_name=raw{number}' PUBLICATION raw"
                 " WITH (create_slot=false, copy_data=false, origin=none, streaming=off, synchronous_commit=local)".encode()
             )
-            store.connect(self.conns[target], target, SOURCE, info)
+            asyncio.run(
+                _link(
+                    dsns[target].format("acgs2", "acgs_owner").replace("superuser", PASSWORDS["acgs_owner"]),
+                    info,
+                    target,
+                )
+            )
         for target in self.targets:
             for peer in (t for t in self.conns if t != target):
                 self.conns[target].execute(b"SELECT pg_drop_replication_slot(%s)", (link_name(target, peer),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import tempfile
@@ -78,14 +79,23 @@ class Server:
                 with self.connect(database) as conn:
                     store.migrate(conn)
                     store.found(conn, topology, region, f"{number:08x}", PASSWORDS, first=True)
-            for region, database in names.items() if linked else ():
-                with self.connect(database) as conn:
-                    for peer, there in names.items():
-                        if peer != region:
-                            store.connect(conn, region, peer, self.dsn(there, "acgs_link"))
+                    conn.execute(b"SELECT acgs.awaken(0, 0, '')")
+            if linked:
+                asyncio.run(self._link(names))
             yield names
         finally:
             self._drop(names)
+
+    async def _link(self, names: Mapping[str, str]) -> None:
+        for region, database in names.items():
+            async with await psycopg.AsyncConnection.connect(
+                self.dsn(database, "acgs_owner"), autocommit=True
+            ) as here:
+                for number, (peer, other) in enumerate(names.items()):
+                    if peer != region:
+                        info = self.dsn(other, "acgs_link")
+                        async with await psycopg.AsyncConnection.connect(info, autocommit=True) as there:
+                            await store.link(here, there, region, peer, info, f"{number:08x}", "first")
 
     def _drop(self, names: Mapping[str, str]) -> None:
         for database in names.values():

@@ -12,6 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.links import run_links
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.problems import HANDLERS as PROBLEMS
 from acgs2.api.region import RegionServer
@@ -35,7 +36,7 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        running = [asyncio.create_task(duty(server)) for duty in (run_tasks, run_worker)]
+        running = [asyncio.create_task(duty(server)) for duty in (run_links, run_tasks, run_worker)]
         try:
             yield
         finally:
@@ -43,6 +44,7 @@ def create_app(server: RegionServer) -> Litestar:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+            await server.peers.close()
             await server.watcher.stop()
             await server.pool.close(timeout=2)
 

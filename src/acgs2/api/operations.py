@@ -70,6 +70,7 @@ async def _health(server: RegionServer) -> dict[str, Any]:
     if row is None:
         return body
     incidents, quarantined, origin, read_only = row
+    life = server.life
     zones = {zone: list(pair) for zone, pair in sorted(server.rules.pairs.items())}
     peers = {peer: server.watcher.connected(peer) for peer in sorted(server.config.peers)}
     body |= {
@@ -78,8 +79,11 @@ async def _health(server: RegionServer) -> dict[str, Any]:
         "quarantined": quarantined,
         "zones": zones,
         "peers_connected": peers,
+        "links_missing": list(server.links_missing),
+        "seeded": life is not None and life.seeded,
+        "replaced": server.replaced,
     }
-    if origin is not None and not read_only and zones:
+    if origin is not None and not read_only and zones and body["seeded"] and not server.replaced:
         body["status"] = "ready"
     return body
 

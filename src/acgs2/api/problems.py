@@ -57,6 +57,7 @@ _DATABASE = {
     "AC005": ("record-too-large", "The record is larger than 256 KiB."),
     "AC006": ("zone-mismatch", "The record's zone is not its tenant's."),
     "AC008": ("identity-changed", "A record keeps its id, zone and tenant."),
+    "AC013": ("region-not-seeded", "The region has just come to life and is being given its data."),
     "AC009": ("required-missing", "A required field is missing."),
 }
 
@@ -67,6 +68,8 @@ def from_database(error: psycopg.Error) -> AcgsError:
     if state in _DATABASE:
         reference, message = _DATABASE[state]
         context = json.loads(error.diag.message_detail or "{}")
+        if reference == "region-not-seeded":
+            return UnavailableError(reference, message, hint="Ask another region, or try again.", **context)
         kind = ConflictError if reference in ("version-mismatch", "erased") else InputError
         return kind(reference, message, hint="See the context.", **context)
     if state.startswith("22") or state == "23514" or isinstance(error, psycopg.DataError):

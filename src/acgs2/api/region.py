@@ -10,9 +10,11 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
 from acgs2.errors import InputError, UnavailableError
 from acgs2.store import FlushWatcher
+from acgs2.store.life import Life
 from acgs2.store.templates import fragments
 from acgs2.topology import Topology
 
@@ -28,7 +30,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     owner_database: str
     peers: dict[str, str]
-    peer_databases: dict[str, str] = {}
+    peer_databases: dict[str, str]
+    life_path: str
     jwks_path: str
     pair_timeout_s: float = 5.0
 
@@ -71,6 +74,10 @@ class RegionServer:
         self.region = config.region
         self.rules = Rules()
         self.verifier = Verifier(Path(config.jwks_path), topology.name)
+        self.peers = Peers(config.peer_databases)
+        self.life: Life | None = None
+        self.replaced = False
+        self.links_missing: tuple[str, ...] = tuple(config.peer_databases)
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.pool = AsyncConnectionPool(
             config.database,
@@ -91,18 +98,6 @@ class RegionServer:
         self.rules = Rules(
             {(entity, zone): tuple(residency) for entity, zone, residency in rows},
             {name: tuple(pair) for name, pair in zones},
-        )
-
-    async def peer_connection(self, peer: str) -> psycopg.AsyncConnection:
-        """Return a new connection to a peer's database over the link, as a role that may only ask.
-
-        Raises:
-            psycopg.OperationalError: it is not reached, or there is no link to it.
-        """
-        if peer not in self.config.peer_databases:
-            raise psycopg.OperationalError(f"there is no link to {peer}")
-        return await psycopg.AsyncConnection.connect(
-            self.config.peer_databases[peer], autocommit=True, connect_timeout=3
         )
 
     def peers_for(self, zone: str) -> Sequence[str]:

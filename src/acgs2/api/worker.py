@@ -45,13 +45,13 @@ async def run_worker(server: RegionServer) -> None:
 async def acquire(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
     """Ask for what this region may hold and has not been given; ask another when one does not answer."""
     wanted = await (await conn.execute(_QUERIES["wanted"].encode())).fetchall()
-    for entity, zone, asked_of, request, sources in wanted:
+    for number, asked_of, request, entity, zone, sources in wanted:
         if asked_of is not None and await _is_busy(server, asked_of, request):
             await conn.execute(_QUERIES["still_asked"].encode(), {"request": request})
             continue
         for source in sources:
             asked = uuid4()
-            names = {"entity": entity, "zone": zone, "source": source, "request": asked}
+            names = {"id": number, "entity": entity, "zone": zone, "source": source, "request": asked}
             # Noted first: the answer may arrive before the call returns.
             await conn.execute(_QUERIES["asking"].encode(), names)
             if await _ask(server, source, names):
@@ -61,8 +61,8 @@ async def acquire(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
 
 async def _ask(server: RegionServer, source: str, names: dict[str, object]) -> bool:
     try:
-        async with await server.peer_connection(source) as there:
-            await there.execute(_QUERIES["ask"].encode(), {**names, "target": server.region})
+        there = await server.peers.get(source)
+        await there.execute(_QUERIES["ask"].encode(), {**names, "target": server.region})
     except psycopg.Error as error:
         _LOG.info("not-given source=%s sqlstate=%s", source, error.sqlstate)
         return False
@@ -72,8 +72,8 @@ async def _ask(server: RegionServer, source: str, names: dict[str, object]) -> b
 async def _is_busy(server: RegionServer, source: str, request: object) -> bool:
     """Return whether a region that was asked is still about it."""
     try:
-        async with await server.peer_connection(source) as there:
-            row = await (await there.execute(_QUERIES["asked"].encode(), {"request": request})).fetchone()
+        there = await server.peers.get(source)
+        row = await (await there.execute(_QUERIES["asked"].encode(), {"request": request})).fetchone()
     except psycopg.Error:
         return False
     return row is not None and row[0] is not None

@@ -14,7 +14,8 @@ _STEPS = {
     "starting": "starting",
     "template": "preparing one database",
     "databases": "starting databases",
-    "subscriptions": "connecting regions and starting servers",
+    "servers": "starting servers",
+    "links": "linking regions",
     "ready": "ready",
 }
 

@@ -1,4 +1,4 @@
-"""Brings a cluster up: template, databases, links, subscriptions, servers; each step may be repeated."""
+"""Brings a cluster up: template, databases, links, servers; each step may be repeated."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ class Bringup:
         servers = [self._server(r) for r in regions]
         self.children += [links, *servers]
         await asyncio.gather(self._up(links), *(self._database(r) for r in regions))
-        # Subscriptions wait for the distance, servers for the processor: both at once.
-        self.step = "subscriptions"
-        gate = asyncio.Semaphore(24)
+        self.step = "servers"
         await asyncio.to_thread(self._keys)
-        await asyncio.gather(
-            *(self._subscribe(region, peer, gate) for region, peer in self._state.topology.directions()),
-            *(self._up(server) for server in servers),
-        )
+        await asyncio.gather(*(self._up(server) for server in servers))
+        self.step = "links"
+        # A region that stays away must not keep the others from going on.
+        if self._first:
+            await asyncio.gather(*(self._linked(region) for region in regions))
         begun.touch()
+        self._first = False
         self.step = "ready"
         self.ready_at_s = round(time.monotonic() - self._began_s, 2)
 
@@ -98,11 +98,6 @@ class Bringup:
 
     def _data(self, region: str) -> None:
         data = self._state.data_path(region)
-        incarnation = self._state.region_path(region) / "incarnation"
-        if not data.exists():
-            # A new directory is a new life: its counters must never be taken for the old one's.
-            incarnation.parent.mkdir(parents=True, exist_ok=True)
-            incarnation.write_text(secrets.token_hex(4), encoding="ascii")
         make_data(
             self._state.path / "template",
             data,
@@ -177,6 +172,7 @@ class Bringup:
             "database": state.dsn(region, "acgs_app"),
             "owner_database": state.dsn(region, "acgs_owner"),
             "peers": peers,
+            "life_path": str(state.region_path(region) / "life.json"),
             "peer_databases": {peer: state.link_dsn(region, peer, "acgs_link") for peer in peers},
             "jwks_path": str(state.path / "secrets" / "jwks.json"),
         }
@@ -195,21 +191,42 @@ class Bringup:
         await self._up(child)
         await asyncio.to_thread(self._found, region)
 
+    async def again(self, child: Child) -> None:
+        """Start a child that ended; a database whose directory is gone gets a new one, and a new life."""
+        if child.component == "postgres":
+            await asyncio.to_thread(self._data, child.region)
+        await child.start()
+        await self.ready(child)
+        if child.component == "postgres":
+            await asyncio.to_thread(self._found, child.region)
+
     def _found(self, region: str) -> None:
         state = self._state
-        incarnation = (state.region_path(region) / "incarnation").read_text(encoding="ascii")
         passwords = {role: state.secrets[role] for role in ("acgs_owner", "acgs_app", "acgs_link")}
         with _connected(state.dsn(region, "postgres")) as conn:
             store.migrate(conn)
-            store.found(conn, state.topology, region, incarnation, passwords, first=self._first)
+            store.found(conn, state.topology, region, secrets.token_hex(4), passwords, first=self._first)
 
-    async def _subscribe(self, region: str, peer: str, gate: asyncio.Semaphore) -> None:
-        async with gate:
-            await asyncio.to_thread(self._connect, region, peer)
-
-    def _connect(self, region: str, peer: str) -> None:
-        with _connected(self._state.dsn(region, "postgres")) as conn:
-            store.connect(conn, region, peer, self._state.link_dsn(region, peer, "acgs_link"))
+    async def _linked(self, region: str) -> None:
+        """Wait until a region's links from all its peers are made; raises RuntimeFault `not-linked`."""
+        deadline_s = time.monotonic() + _READY_S
+        async with httpx.AsyncClient(timeout=5) as client:
+            while True:
+                try:
+                    body = (await client.get(f"{self._state.url(region)}/health")).json()
+                    if body["status"] == "ready" and not body["links_missing"]:
+                        return
+                except (httpx.HTTPError, ValueError, KeyError):
+                    body = {}
+                if time.monotonic() > deadline_s:
+                    missing = ", ".join(body.get("links_missing", [])) or "its peers"
+                    raise RuntimeFault(
+                        "not-linked",
+                        f"{region} is not linked with {missing}.",
+                        hint=f"See `acgs2 logs {region}`.",
+                        region=region,
+                    )
+                await asyncio.sleep(0.1)
 
     async def ready(self, child: Child) -> None:
         """Wait until a child does its work.

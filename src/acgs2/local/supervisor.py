@@ -75,9 +75,8 @@ class Supervisor:
             if not child.wanted:
                 return
             child.restarts += 1
-            await child.start()
             try:
-                await self._bringup.ready(child)
+                await self._bringup.again(child)
             except RuntimeFault as error:
                 # It ended again, and is waited for and tried again; or it runs and is slow.
                 _LOG.warning("%s %s is not ready: %s", child.region, child.component, error.message)
@@ -110,9 +109,8 @@ class Supervisor:
             elif action == "thaw":
                 child.thaw()
             elif action == "start" and child.pid is None:
-                await child.start()
+                await self._bringup.again(child)
                 self._watch(child)
-                await self._bringup.ready(child)
 
 
 def main() -> int:

@@ -5,7 +5,8 @@ only installs it and asks.
 """
 
 from acgs2.store.durability import FlushWatcher
-from acgs2.store.region import connect, found
+from acgs2.store.links import link
+from acgs2.store.region import found
 from acgs2.store.schema import migrate
 
-__all__ = ["FlushWatcher", "connect", "found", "migrate"]
+__all__ = ["FlushWatcher", "found", "link", "migrate"]

@@ -58,6 +58,8 @@ class FlushWatcher:
         self._stale_s = stale_s
         self._peers: dict[str, _Peer] = {}
         self._wake = asyncio.Event()
+        #: This region's life; a reader made for another one confirms nothing.
+        self.incarnation = ""
         self._order = itertools.count()
         self._typical_s = 0.002
         self._task: asyncio.Task[None] | None = None
@@ -140,9 +142,8 @@ class FlushWatcher:
         cursor = await conn.execute(query.encode(), prepare=True)
         now_s = time.monotonic()
         rows = {name: (flushed, reply) for name, flushed, reply in await cursor.fetchall()}
-        names = {link_name(self._region, p): p for p in self._peers}
         for name, (flushed, reply) in rows.items():
-            target = names.get(name) or self._adopt(name)
+            target = self._adopt(name)
             if target is None:
                 continue
             peer = self._peers[target]
@@ -154,15 +155,15 @@ class FlushWatcher:
                 if not waiter.done():
                     waiter.set_result(None)
         for name, peer in self._peers.items():
-            if link_name(self._region, name) not in rows:
+            if f"{link_name(self._region, name)}_{self.incarnation}" not in rows:
                 peer.flushed, peer.moved_at_s = 0, float("-inf")
 
     def _adopt(self, name: str) -> str | None:
-        """Return the peer behind a subscription's name; hyphens were replaced, so it is looked up."""
-        prefix = link_name(self._region, "")
-        if not name.startswith(prefix):
+        """Return the peer that reads under a name, None if it reads another life or is no peer."""
+        prefix, suffix = link_name(self._region, ""), f"_{self.incarnation}"
+        if not name.startswith(prefix) or not name.endswith(suffix):
             return None
-        target = name.removeprefix(prefix).replace("_", "-")
+        target = name.removeprefix(prefix).removesuffix(suffix).replace("_", "-")
         self._peers.setdefault(target, _Peer())
         return target
 

@@ -1,10 +1,10 @@
-"""Makes a database a region: identity, register, publications and slots, subscriptions."""
+"""Makes a database a region: identity, register, publications and slots."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, LiteralString, cast
+from typing import Any
 from uuid import UUID, uuid5
 
 import psycopg
@@ -16,7 +16,7 @@ from acgs2.store.schema import OWNER
 from acgs2.store.templates import fragments
 from acgs2.topology import Topology
 
-__all__ = ["GENESIS", "connect", "found", "link_name", "register_key"]
+__all__ = ["GENESIS", "found", "link_name", "register_key"]
 
 #: The origin of what every region starts with: the same record everywhere, written by nobody.
 GENESIS = "genesis#00000000"
@@ -48,12 +48,12 @@ def found(
         conn: a superuser's connection to a migrated database.
         topology: where the register's zones and transfers come from.
         region: its name in the topology.
-        incarnation: eight hex digits, one life of the data directory.
+        incarnation: eight hex digits, what a new database begins its first life as.
         passwords: of the roles acgs_owner, acgs_app and acgs_link.
         first: the cluster begins with this call, so there is nothing that others could give.
 
     Raises:
-        RuntimeFault: the database is already another region (`region-mismatch`) or another life of it.
+        RuntimeFault: the database is already another region (`region-mismatch`).
     """
     queries = fragments("region.sql")
     with conn.transaction():
@@ -63,14 +63,14 @@ def found(
             )
         conn.execute(
             queries["become"].encode(),
-            {"region": region, "incarnation": incarnation, "digest": topology.digest},
+            {"region": region, "incarnation": incarnation, "digest": topology.digest, "first": first},
         )
         row = conn.execute(queries["who"].encode()).fetchone()
-        if row is None or tuple(row) != (region, incarnation):
+        if row is None or row[0] != region:
             raise RuntimeFault(
                 "region-mismatch",
-                f"This database is {row[0]}#{row[1]}, not {region}#{incarnation}." if row else "No identity.",
-                hint="The data directory was copied or restored; give the region a fresh one.",
+                f"This database is {row[0]}, not {region}." if row else "The database has no identity.",
+                hint="The data directory is another region's; give this one its own.",
                 region=region,
             )
         for name, each in topology.regions.items():
@@ -91,26 +91,6 @@ def found(
     # A slot cannot be made by a transaction that has written.
     for peer in topology.peers(region):
         conn.execute(b"SELECT acgs.ensure_slot(%s)", (peer,))
-
-
-def connect(conn: psycopg.Connection, region: str, peer: str, conninfo: str) -> None:
-    """Subscribe this region to what a peer has for it, or point the subscription at a new address.
-
-    The peer's publication and slot must exist; run by a superuser in autocommit mode, safe to repeat.
-    """
-    name = sql.Identifier(link_name(peer, region))
-    info = sql.Literal(f"{conninfo} application_name={link_name(peer, region)}")
-    queries = fragments("region.sql")
-    there = conn.execute(queries["subscribed"].encode(), {"name": link_name(peer, region)}).fetchone()
-    conn.execute(f"SET ROLE {OWNER}".encode())
-    try:
-        if there:
-            conn.execute(sql.SQL(cast(LiteralString, queries["point"])).format(name=name, info=info))
-            conn.execute(sql.SQL("ALTER SUBSCRIPTION {name} ENABLE").format(name=name))
-        else:
-            conn.execute(sql.SQL(cast(LiteralString, queries["subscribe"])).format(name=name, info=info))
-    finally:
-        conn.execute(b"RESET ROLE")
 
 
 def genesis(topology: Topology) -> dict[str, list[dict[str, Any]]]:

@@ -87,6 +87,7 @@ def api(server: Server, trio: Topology, databases: Mapping[str, str]) -> Iterato
                 owner_database=server.dsn(database, "acgs_owner"),
                 peers={r: u for r, u in urls.items() if r != region},
                 peer_databases={r: server.dsn(d, "acgs_link") for r, d in databases.items() if r != region},
+                life_path=str(path / f"{region}.life.json"),
                 jwks_path=str(path / "jwks.json"),
             )
             app = create_app(RegionServer(config, trio))

@@ -62,8 +62,8 @@ class Regions:
 
     def _acquire(self, region: str) -> None:
         conn = self.owner[region]
-        query = b"SELECT entity, zone FROM acgs.acquisition WHERE asked_at IS NULL"
-        for entity, zone in conn.execute(query).fetchall():
+        query = b"SELECT id, entity, zone FROM acgs.acquisition WHERE asked_at IS NULL"
+        for number, entity, zone in conn.execute(query).fetchall():
             sources = conn.execute(
                 b"SELECT residency FROM acgs.rule WHERE entity = %s AND zone = %s", (entity, zone)
             ).fetchone()
@@ -71,8 +71,8 @@ class Regions:
             for source in (s for s in sources[0] if s != region):
                 request = uuid4()
                 conn.execute(
-                    b"UPDATE acgs.acquisition SET asked_at = now(), request = %s WHERE entity = %s AND zone = %s",
-                    (request, entity, zone),
+                    b"UPDATE acgs.acquisition SET asked_at = now(), request = %s WHERE id = %s",
+                    (request, number),
                 )
                 try:
                     self.admin[source].execute(
@@ -113,7 +113,9 @@ class Regions:
         conn = self.owner[region]
         conn.execute(b"SELECT acgs.beat()")
         (position,) = conn.execute(b"SELECT pg_current_wal_lsn()").fetchone() or (None,)
+        (life,) = conn.execute(b"SELECT incarnation FROM acgs.self").fetchone() or ("",)
         ours = {link_name(region, peer) for peer in self.names if peer != region} - self._cut
+        ours = {f"{name}_{life}" for name in ours}
         query = (
             b"SELECT count(*) FROM pg_stat_replication WHERE application_name = ANY (%s) AND flush_lsn >= %s"
         )

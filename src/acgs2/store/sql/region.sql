@@ -1,11 +1,11 @@
 -- Queries that make a database a region.
 
 -- name: become
-INSERT INTO acgs.self (region, incarnation, topology_digest)
-VALUES (%(region)s, %(incarnation)s, %(digest)s)
+INSERT INTO acgs.self (region, incarnation, topology_digest, seeded)
+VALUES (%(region)s, %(incarnation)s, %(digest)s, %(first)s)
 ON CONFLICT (one) DO UPDATE SET topology_digest = excluded.topology_digest
 -- name: who
-SELECT region, incarnation FROM acgs.self
+SELECT region FROM acgs.self
 -- name: know_region
 INSERT INTO acgs.region (name, role, cloud) VALUES (%(name)s, %(role)s, %(cloud)s)
 ON CONFLICT (name) DO UPDATE SET role = excluded.role, cloud = excluded.cloud
@@ -16,5 +16,3 @@ WHERE subname = %(name)s AND subdbid = (SELECT oid FROM pg_catalog.pg_database W
 CREATE SUBSCRIPTION {name} CONNECTION {info} PUBLICATION {name} WITH (
     create_slot = false, copy_data = false, origin = none, streaming = off, two_phase = off,
     synchronous_commit = local, run_as_owner = true)
--- name: point
-ALTER SUBSCRIPTION {name} CONNECTION {info}

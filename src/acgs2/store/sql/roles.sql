@@ -15,6 +15,7 @@ BEGIN
     -- triggers that stamp local writes switched off; subscriptions are its own; it watches its peers.
     GRANT SET ON PARAMETER session_replication_role TO acgs_owner;
     GRANT pg_create_subscription, pg_monitor TO acgs_owner;
+    GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_progress(text, boolean) TO acgs_owner;
     EXECUTE format('GRANT CREATE, CONNECT ON DATABASE %I TO acgs_owner', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO acgs_app, acgs_link', current_database());
     REVOKE CREATE ON SCHEMA public FROM PUBLIC;

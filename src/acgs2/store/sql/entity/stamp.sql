@@ -12,6 +12,9 @@ BEGIN
     IF me.residency IS NULL OR me.valid_until_us <= now_us THEN
         me := acgs.decide('{{entity}}', NEW.zone, now_us);
     END IF;
+    IF me.started IS DISTINCT FROM pg_catalog.pg_postmaster_start_time() THEN
+        RAISE EXCEPTION USING ERRCODE = 'AC013', MESSAGE = 'region-not-seeded', DETAIL = jsonb_build_object('region', me.region);
+    END IF;
     holders := me.residency;
     IF TG_OP = 'UPDATE' THEN
         NEW.rights := OLD.rights;

@@ -9,8 +9,8 @@ DECLARE
     decided acgs.rule;
     moment timestamptz := to_timestamp(p_now_us / 1000000.0);
 BEGIN
-    SELECT s.region, s.origin, s.clock_offset_us
-    INTO decided.region, decided.origin, decided.clock_offset_us FROM acgs.self AS s;
+    SELECT s.region, s.origin, s.clock_offset_us, CASE WHEN s.seeded THEN s.started END
+    INTO decided.region, decided.origin, decided.clock_offset_us, decided.started FROM acgs.self AS s;
     decided.entity := p_entity;
     decided.zone := p_zone;
     decided.by_consent := '{}';
@@ -94,7 +94,8 @@ BEGIN
             residency = excluded.residency, basis = excluded.basis,
             register_version = excluded.register_version, valid_until_us = excluded.valid_until_us,
             by_consent = excluded.by_consent, careful = excluded.careful,
-            region = excluded.region, origin = excluded.origin, clock_offset_us = excluded.clock_offset_us;
+            region = excluded.region, origin = excluded.origin, clock_offset_us = excluded.clock_offset_us,
+            started = excluded.started;
         IF (had.residency, had.by_consent) IS DISTINCT FROM (decided.residency, decided.by_consent) THEN
             PERFORM acgs.change_rights(had, decided);
         END IF;

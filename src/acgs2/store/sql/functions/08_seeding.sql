@@ -12,7 +12,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'AC011', MESSAGE = 'asked-without-right', DETAIL = jsonb_build_object(
             'entity', p_entity, 'zone', p_zone, 'target', target, 'register_version', rule.register_version);
     ELSIF NOT rule.region = ANY (rule.residency)
-        OR EXISTS (SELECT FROM acgs.acquisition AS a WHERE a.entity = p_entity AND a.zone = p_zone) THEN
+        OR EXISTS (SELECT FROM acgs.acquisition AS a WHERE a.entity = p_entity AND a.zone = p_zone AND a.source IS NULL) THEN
         RAISE EXCEPTION USING ERRCODE = 'AC012', MESSAGE = 'asked-the-wrong-region', DETAIL = jsonb_build_object(
             'entity', p_entity, 'zone', p_zone, 'region', rule.region);
     END IF;

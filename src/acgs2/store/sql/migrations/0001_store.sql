@@ -45,6 +45,7 @@ CREATE TABLE acgs.rule (
     region           text COLLATE "C",
     origin           text COLLATE "C",
     clock_offset_us  bigint,
+    started          timestamptz,      -- of the server, when this region was last awake; NULL until it is seeded
     PRIMARY KEY (entity, zone)
 );
 

@@ -63,16 +63,18 @@ CREATE TABLE acgs.sweep (
     PRIMARY KEY (entity, zone)
 );
 
--- What this region may hold and has not been given yet: it asks a home region for it.
+-- What this region may hold and has not been given yet: it asks one region for it, or any that has it.
 CREATE TABLE acgs.acquisition (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     entity           text COLLATE "C" NOT NULL,
     zone             text COLLATE "C" NOT NULL,
     source           text COLLATE "C",
+    asked            text COLLATE "C",
     request          uuid,
     records          bigint NOT NULL DEFAULT 0,
     since            timestamptz NOT NULL DEFAULT clock_timestamp(),
     asked_at         timestamptz,
-    PRIMARY KEY (entity, zone)
+    UNIQUE NULLS NOT DISTINCT (entity, zone, source)
 );
 
 -- What peers asked this region for: it emits the records to them alone, through the journal.

@@ -1,0 +1,103 @@
+"""Keeps this region alive in the eyes of its peers, and its incoming links fit to both lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+import psycopg
+
+from acgs2.api.region import RegionServer
+from acgs2.store.life import Heard, Life, awaken, beat
+from acgs2.store.links import greet, incoming, link, why_relink
+from acgs2.store.templates import fragments
+
+__all__ = ["run_links"]
+
+_LOG = logging.getLogger("acgs2.links")
+_QUERIES = fragments("lives.sql")
+_PULSE_S = 1.0
+_REACH_S = 3.0
+#: A new life that cannot reach a peer for so long goes on without what only that peer could give.
+_AWAY_S = 10.0
+
+
+async def run_links(server: RegionServer) -> None:
+    """Awaken the region, then beat, greet and relink until cancelled; again when the database was away."""
+    while True:
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                server.config.owner_database, autocommit=True, connect_timeout=3
+            ) as conn:
+                await _live(server, conn)
+        except psycopg.Error as error:
+            _LOG.warning("links error=%s sqlstate=%s", type(error).__name__, error.sqlstate)
+        finally:
+            server.life = None
+        await asyncio.sleep(_PULSE_S / 2)
+
+
+async def _live(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
+    note = Path(server.config.life_path)
+    heard = await asyncio.gather(*(_heard(server, peer) for peer in server.config.peer_databases))
+    life = await awaken(conn, note, [h for h in heard if h is not None])
+    _LOG.info("awake incarnation=%s seeded=%s", life.incarnation, life.seeded)
+    server.watcher.incarnation = life.incarnation
+    last_met_s = dict.fromkeys(server.config.peer_databases, time.monotonic())
+    while True:
+        server.life = life
+        met = await asyncio.gather(
+            *(_meet(server, conn, peer, life) for peer in server.config.peer_databases)
+        )
+        now_s = time.monotonic()
+        missing = [peer for peer, fine in zip(server.config.peer_databases, met, strict=True) if not fine]
+        last_met_s |= {peer: now_s for peer in last_met_s if peer not in missing}
+        server.links_missing = tuple(missing)
+        waited_for = [peer for peer in missing if now_s - last_met_s[peer] < _AWAY_S]
+        if not life.seeded and not waited_for and len(missing) < len(met):
+            await conn.execute(_QUERIES["note_seeded"].encode())
+        await asyncio.sleep(_PULSE_S if life.seeded and not missing else _PULSE_S / 5)
+        life = await beat(conn, note)
+
+
+async def _heard(server: RegionServer, peer: str) -> Heard | None:
+    try:
+        async with asyncio.timeout(_REACH_S):
+            there = await server.peers.get(peer)
+            cursor = await there.execute(_QUERIES["heard"].encode(), {"region": server.region})
+            row = await cursor.fetchone()
+    except (psycopg.Error, TimeoutError):
+        await server.peers.drop(peer)
+        return None
+    return Heard(*row) if row else None
+
+
+async def _meet(server: RegionServer, conn: psycopg.AsyncConnection, peer: str, life: Life) -> bool:
+    """Greet a peer and make the link from it anew if it must be; return whether it is as it should be."""
+    try:
+        have = await incoming(conn, server.region, peer)
+        async with asyncio.timeout(_REACH_S):
+            there = await server.peers.get(peer)
+            met = await greet(there, server.region, life)
+        if met.replaced:
+            _LOG.error("replaced incarnation=%s by a later life that %s knows", life.incarnation, peer)
+            await conn.execute(_QUERIES["stand_down"].encode())
+            server.replaced = True
+            return False
+        reason = why_relink(have, met, seeded=life.seeded)
+        if reason is not None:
+            _LOG.info("link peer=%s reason=%s", peer, reason)
+            conninfo = server.config.peer_databases[peer]
+            async with await psycopg.AsyncConnection.connect(
+                server.config.owner_database, autocommit=True, connect_timeout=3
+            ) as here:  # its own: making a link takes several round trips
+                await link(here, there, server.region, peer, conninfo, met.incarnation, reason)
+        return True
+    except (psycopg.Error, TimeoutError) as error:
+        if conn.closed:
+            raise
+        _LOG.info("peer-away peer=%s error=%s", peer, type(error).__name__)
+        await server.peers.drop(peer)
+        return False
