@@ -1,8 +1,8 @@
 -- Queries that make a database a region.
 
 -- name: become
-INSERT INTO acgs.self (region, incarnation, topology_digest, seeded)
-VALUES (%(region)s, %(incarnation)s, %(digest)s, %(first)s)
+INSERT INTO acgs.self (region, incarnation, topology_digest, seeded, voting)
+VALUES (%(region)s, %(incarnation)s, %(digest)s, %(first)s, CASE WHEN %(first)s THEN %(incarnation)s END)
 ON CONFLICT (one) DO UPDATE SET topology_digest = excluded.topology_digest
 -- name: who
 SELECT region FROM acgs.self

@@ -1,0 +1,11 @@
+"""Agreement: a register over a majority of voters, and leases on it. Nothing decides alone.
+
+CASPaxos (Rystsov 2018): no log, no leader needed; every change prepares, adopts the highest accepted value
+and has it accepted again. The same interface stands over etcd where one is run already.
+"""
+
+from acgs2.consensus.lease import Lease, boottime_s
+from acgs2.consensus.register import Acceptor, PaxosRegister, Register, Versioned
+from acgs2.consensus.votes import Ballot, Vote
+
+__all__ = ["Acceptor", "Ballot", "Lease", "PaxosRegister", "Register", "Versioned", "Vote", "boottime_s"]

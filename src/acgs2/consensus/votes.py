@@ -1,0 +1,74 @@
+"""What one voter does with a ballot: pure; `acgs.vote_prepare` and `acgs.vote_accept` do the same in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+__all__ = ["Ballot", "Vote", "accept", "adopt", "give_way", "highest", "majority", "prepare"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ballot:
+    """A number and who uses it; orders as a pair, so that no two proposers share one."""
+
+    n: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What a voter remembers of one key: the highest ballot promised, what it accepted last and under which."""
+
+    promised: Ballot | None = None
+    accepted: Ballot | None = None
+    value: Any = None
+
+
+def majority(voters: int) -> int:
+    """Return how many of so many voters decide."""
+    return voters // 2 + 1
+
+
+def prepare(vote: Vote, ballot: Ballot) -> tuple[Vote, bool]:
+    """Promise to accept nothing below a ballot, unless as much was promised already."""
+    if vote.promised is not None and ballot <= vote.promised:
+        return vote, False
+    return replace(vote, promised=ballot), True
+
+
+def accept(vote: Vote, ballot: Ballot, value: Any) -> tuple[Vote, bool]:
+    """Accept a value, unless a higher ballot was promised since."""
+    if vote.promised is not None and ballot < vote.promised:
+        return vote, False
+    return Vote(ballot, ballot, value), True
+
+
+def highest(votes: Iterable[Vote]) -> Vote:
+    """Return the vote with the highest accepted ballot; an empty one where nothing was accepted."""
+    accepted = [v for v in votes if v.accepted is not None]
+    return max(accepted, key=lambda v: v.accepted or Ballot(0, ""), default=Vote())
+
+
+def give_way(vote: Vote, by: str) -> Vote:
+    """Return what a voter goes on with after telling its vote to one that has forgotten.
+
+    It promises above all that it promised: a ballot that is under way, which the other may have accepted
+    before it forgot, can then not be completed by this voter behind its back.
+    """
+    n = vote.promised.n if vote.promised is not None else 0
+    return replace(vote, promised=Ballot(n + 1, by))
+
+
+def adopt(votes: Iterable[Vote]) -> Vote:
+    """Return what a voter that has forgotten its votes goes on with, given those of others that gave way.
+
+    It must have heard as many others as make a majority of all: then every value that was or can still be
+    chosen with its old vote is known to one of them. Its promises of before do not count any more: proposers
+    name the life of the voter that promised, and another life refuses to accept on it.
+    """
+    known = list(votes)
+    best = highest(known)
+    promised = max((v.promised for v in known if v.promised is not None), default=None)
+    return Vote(promised, best.accepted, best.value)
