@@ -14,6 +14,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 import acgs2
 from acgs2.api.links import run_links
 from acgs2.api.operations import HANDLERS as OPERATIONS
+from acgs2.api.pairs import run_pairs
 from acgs2.api.problems import HANDLERS as PROBLEMS
 from acgs2.api.region import RegionServer
 from acgs2.api.rights import ACTS
@@ -36,7 +37,8 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        running = [asyncio.create_task(duty(server)) for duty in (run_links, run_tasks, run_worker)]
+        duties = (run_links, run_tasks, run_worker, run_pairs)
+        running = [asyncio.create_task(duty(server)) for duty in duties]
         try:
             yield
         finally:
@@ -45,6 +47,8 @@ def create_app(server: RegionServer) -> Litestar:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await server.peers.close()
+            for voter in server.voters.values():
+                await voter.close()
             await server.watcher.stop()
             await server.pool.close(timeout=2)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 
 from acgs2.api.region import RegionServer
+from acgs2.consensus.voters import relearn
 from acgs2.store.life import Heard, Life, awaken, beat
 from acgs2.store.links import greet, incoming, link, why_relink
 from acgs2.store.templates import fragments
@@ -18,6 +19,7 @@ __all__ = ["run_links"]
 
 _LOG = logging.getLogger("acgs2.links")
 _QUERIES = fragments("lives.sql")
+_VOTES = fragments("votes.sql")
 _PULSE_S = 1.0
 _REACH_S = 3.0
 #: A new life that cannot reach a peer for so long goes on without what only that peer could give.
@@ -56,10 +58,20 @@ async def _live(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
         last_met_s |= {peer: now_s for peer in last_met_s if peer not in missing}
         server.links_missing = tuple(missing)
         waited_for = [peer for peer in missing if now_s - last_met_s[peer] < _AWAY_S]
+        await _vote(server, conn)
         if not life.seeded and not waited_for and len(missing) < len(met):
             await conn.execute(_QUERIES["note_seeded"].encode())
         await asyncio.sleep(_PULSE_S if life.seeded and not missing else _PULSE_S / 5)
         life = await beat(conn, note)
+
+
+async def _vote(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
+    """Learn the votes again if this life has forgotten them; it needs a majority of others."""
+    row = await (await conn.execute(_VOTES["forgotten"].encode())).fetchone()
+    if server.region in server.voters and row is not None and row[0]:
+        others = {name: voter for name, voter in server.voters.items() if name != server.region}
+        if await relearn(conn, server.region, others, server.voter_count):
+            _LOG.info("votes-learned")
 
 
 async def _heard(server: RegionServer, peer: str) -> Heard | None:

@@ -82,6 +82,7 @@ async def _health(server: RegionServer) -> dict[str, Any]:
         "links_missing": list(server.links_missing),
         "seeded": life is not None and life.seeded,
         "replaced": server.replaced,
+        "alone": {zone: value["since"] for zone, value in server.alone.items()},
     }
     if origin is not None and not read_only and zones and body["seeded"] and not server.replaced:
         body["status"] = "ready"
@@ -111,6 +112,16 @@ async def conflicts(request: Http, limit: Limit = 100) -> list[dict[str, Any]]:
     return await _rows(request, "conflicts", limit=limit)
 
 
+@get("/api/v1/windows", guards=_OPERATORS, tags=["operations"], summary="When a pair's region went on alone")
+async def windows(request: Http) -> list[dict[str, Any]]:
+    """Return the windows in which this region acknowledged a pair's writes alone, newest first."""
+    server: RegionServer = request.app.state.server
+    async with server.pool.connection() as conn:
+        cursor = conn.cursor(row_factory=dict_row)
+        await cursor.execute(fragments("pairs.sql")["windows"].encode())
+        return await cursor.fetchall()
+
+
 @get("/api/v1/incidents", guards=_OPERATORS, tags=["operations"], summary="Open incidents")
 async def incidents(request: Http, limit: Limit = 100) -> list[dict[str, Any]]:
     """Return the newest open incidents."""
@@ -137,4 +148,4 @@ async def holdings(request: Http) -> dict[str, dict[str, int]]:
     return found
 
 
-HANDLERS = [openapi, live, ready, health, lag, conflicts, incidents, holdings]
+HANDLERS = [openapi, live, ready, health, lag, conflicts, windows, incidents, holdings]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
@@ -12,6 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
+from acgs2.consensus import PaxosRegister
+from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.store import FlushWatcher
 from acgs2.store.life import Life
@@ -78,6 +81,17 @@ class RegionServer:
         self.life: Life | None = None
         self.replaced = False
         self.links_missing: tuple[str, ...] = tuple(config.peer_databases)
+        #: Zones whose writes this region acknowledges alone, as agreed; and those that another holds alone.
+        self.alone: dict[str, Any] = {}
+        self.held_elsewhere: dict[str, str] = {}
+        self.settled_pairs: set[str] = set()
+        self.voters = {
+            name: DatabaseVoter(dsn)
+            for name, dsn in {**config.peer_databases, config.region: config.owner_database}.items()
+            if topology.regions[name].voter
+        }
+        self.voter_count = sum(region.voter for region in topology.regions.values())
+        self.register = PaxosRegister(self.voters, config.region, size=self.voter_count)
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.pool = AsyncConnectionPool(
             config.database,
@@ -111,8 +125,17 @@ class RegionServer:
             UnavailableError: a peer is not connected (`pair-unavailable`); nothing was stored.
         """
         peers = self.peers_for(zone)
+        if zone in self.alone:
+            return ()
         away = [p for p in peers if not self.watcher.connected(p)]
         if away:
+            if zone in self.held_elsewhere:
+                raise UnavailableError(
+                    "pair-held-elsewhere",
+                    f"{self.held_elsewhere[zone]} acknowledges writes of zone {zone} alone.",
+                    hint=f"Write there; {self.region} goes on when both are connected.",
+                    zone=zone,
+                )
             raise UnavailableError(
                 "pair-unavailable",
                 f"Zone {zone} acknowledges writes in two regions, and {', '.join(away)} is not connected.",

@@ -59,8 +59,11 @@ def status(as_json: bool = JSON) -> None:
     out.print(links)
     zones = table("\nZones", "zone", "regulation", "home regions", "acknowledged in")
     for name, zone in found.state.topology.zones.items():
-        pair = " and ".join(found.state.topology.pair_of(name))
-        zones.add_row(name, zone.regulation, ", ".join(zone.regions), pair or "one region")
+        pair = " and ".join(found.state.topology.pair_of(name)) or "one region"
+        for region in regions:
+            if since := seen[region].get("alone", {}).get(name):
+                pair = f"[yellow]{region} alone since {since[:19]}[/]"
+        zones.add_row(name, zone.regulation, ", ".join(zone.regions), pair)
     out.print(zones)
     raise typer.Exit(0 if well else 5)
 

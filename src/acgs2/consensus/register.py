@@ -1,9 +1,9 @@
-"""A register that a majority agrees on: read and changed by compare-and-set, by any region, without a leader."""
+"""A register that a majority agrees on: read and changed by compare-and-set, by anyone, without a leader."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, TypeVar
@@ -11,10 +11,13 @@ from typing import Any, Protocol, TypeVar
 from acgs2.consensus.votes import Ballot, Vote, highest, majority
 from acgs2.errors import UnavailableError
 
-__all__ = ["Acceptor", "Answer", "PaxosRegister", "Promise", "Register", "VoterAway", "Versioned"]
+__all__ = ["Acceptor", "Answer", "PaxosRegister", "Promise", "Register", "Versioned", "VoterAway"]
 
 T = TypeVar("T")
 Decide = Callable[[Any], Any]
+_ROUNDS = 12
+#: How many rounds without a majority are tried before it is said.
+_ROUNDS_ALONE = 3
 
 
 class VoterAway(Exception):
@@ -84,17 +87,26 @@ class PaxosRegister:
     """The register over voters.
 
     Args:
-        voters: every voter by name; a majority of them decides.
+        voters: every voter that can be reached from here, by name.
         me: the name in ballots; no two proposers that live at the same time may share it.
+        size: how many voters there are altogether; a majority of them decides. Default: those of `voters`.
         timeout_s: how long a voter is waited for.
         rng: for the pauses after a lost race.
     """
 
     def __init__(
-        self, voters: Mapping[str, Acceptor], me: str, *, timeout_s: float = 2.0, rng: Random | None = None
+        self,
+        voters: Mapping[str, Acceptor],
+        me: str,
+        *,
+        size: int | None = None,
+        timeout_s: float = 2.0,
+        rng: Random | None = None,
     ) -> None:
         self._voters = dict(voters)
         self._me = me
+        self._size = size or len(self._voters)
+        self._enough = majority(self._size)
         self._timeout_s = timeout_s
         self._rng = rng or Random()
         self._highest: dict[str, int] = {}
@@ -105,62 +117,59 @@ class PaxosRegister:
 
     async def change(self, key: str, decide: Decide) -> Versioned:
         """Change a value by compare-and-set; see `Register`."""
-        answered = 0
-        for attempt in range(12):
+        alone = 0
+        for attempt in range(_ROUNDS):
             if attempt:
                 await asyncio.sleep(self._rng.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
             ballot = Ballot(self._highest.get(key, 0) + 1, self._me)
             self._highest[key] = ballot.n
-            promises = await self._ask(lambda voter, b=ballot: voter.prepare(key, b))
-            answered = len(promises)
+            promises = await self._ask({name: v.prepare(key, ballot) for name, v in self._voters.items()})
             self._learn(key, [p.vote.promised for p in promises.values()])
+            if len(promises) < self._enough:
+                alone += 1
+                if alone == _ROUNDS_ALONE:
+                    raise _no_majority(key, len(promises), self._size, self._enough)
+                continue
             given = {name: p for name, p in promises.items() if p.ok}
-            if answered < majority(len(self._voters)):
-                if attempt >= 2:
-                    break
-                continue
-            if len(given) < majority(len(self._voters)):
-                continue
-            stored = highest(p.vote for p in given.values()).value or {"version": 0, "value": None}
-            old = Versioned(stored["version"], stored["value"])
-            value = decide(old.value)
-            new = old if value == old.value else Versioned(old.version + 1, value)
-            body = {"version": new.version, "value": new.value}
-            answers = await self._ask(
-                lambda voter, name, b=ballot, v=body: voter.accept(key, b, v, given[name].life), of=given
-            )
-            self._learn(key, [a.promised for a in answers.values()])
-            if sum(a.ok for a in answers.values()) >= majority(len(self._voters)):
-                return new
-        if answered < majority(len(self._voters)):
-            raise UnavailableError(
-                "no-majority",
-                f"{answered} of {len(self._voters)} voters answer; {majority(len(self._voters))} must agree.",
-                hint="Wait until more regions are connected.",
-                key=key,
-            )
+            if len(given) >= self._enough:
+                agreed = await self._propose(key, ballot, given, decide)
+                if agreed is not None:
+                    return agreed
         raise UnavailableError(
             "contended", f"Others kept changing {key}.", hint="Try again in a moment.", key=key
         )
 
+    async def _propose(
+        self, key: str, ballot: Ballot, given: Mapping[str, Promise], decide: Decide
+    ) -> Versioned | None:
+        """Have the changed value accepted by those who promised; None if too few did."""
+        stored = highest(p.vote for p in given.values()).value or {"version": 0, "value": None}
+        value = decide(stored["value"])
+        changed = value != stored["value"]
+        new = {"version": stored["version"] + changed, "value": value}
+        answers = await self._ask(
+            {name: self._voters[name].accept(key, ballot, new, p.life) for name, p in given.items()}
+        )
+        self._learn(key, [a.promised for a in answers.values()])
+        if sum(a.ok for a in answers.values()) < self._enough:
+            return None
+        return Versioned(new["version"], new["value"])
+
     def _learn(self, key: str, ballots: list[Ballot | None]) -> None:
         self._highest[key] = max([self._highest.get(key, 0), *(b.n for b in ballots if b is not None)])
 
-    async def _ask(
-        self, call: Callable[..., Awaitable[T]], of: Mapping[str, Any] | None = None
-    ) -> dict[str, T]:
-        """Ask voters at once; return the answers of those that gave one in time, as soon as all or a majority did."""
-        names = list(self._voters if of is None else of)
+    async def _ask(self, calls: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
+        """Return the answers that came in time, as soon as a majority said yes or all have answered."""
 
-        async def one(name: str) -> T:
+        async def one(call: Coroutine[Any, Any, T]) -> T:
             async with asyncio.timeout(self._timeout_s):
-                return await (call(self._voters[name]) if of is None else call(self._voters[name], name))
+                return await call
 
-        tasks = {asyncio.create_task(one(name)): name for name in names}
+        tasks = {asyncio.create_task(one(call)): name for name, call in calls.items()}
         answers: dict[str, T] = {}
         pending = set(tasks)
         try:
-            while pending and sum(_good(a) for a in answers.values()) < majority(len(self._voters)):
+            while pending and sum(bool(getattr(a, "ok", False)) for a in answers.values()) < self._enough:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     error = task.exception()
@@ -174,5 +183,10 @@ class PaxosRegister:
         return answers
 
 
-def _good(answer: Any) -> bool:
-    return bool(answer.ok)
+def _no_majority(key: str, answered: int, size: int, enough: int) -> UnavailableError:
+    return UnavailableError(
+        "no-majority",
+        f"{answered} of {size} voters answer; {enough} must agree.",
+        hint="Wait until more regions are connected.",
+        key=key,
+    )

@@ -31,7 +31,9 @@ class DatabaseVoter:
         """Ask for a promise; raises VoterAway."""
         names = {"key": key, "n": ballot.n, "by": ballot.by}
         life, ok, p_n, p_by, a_n, a_by, value = await self._row("prepare", names)
-        return Promise(life, ok, Vote(Ballot(p_n, p_by), Ballot(a_n, a_by) if a_n is not None else None, value))
+        return Promise(
+            life, ok, Vote(Ballot(p_n, p_by), Ballot(a_n, a_by) if a_n is not None else None, value)
+        )
 
     async def accept(self, key: str, ballot: Ballot, value: Any, life: str) -> Answer:
         """Ask to accept on a promise of a life; raises VoterAway."""
@@ -40,7 +42,7 @@ class DatabaseVoter:
         return Answer(ok, Ballot(p_n, p_by) if p_n is not None else None)
 
     async def votes_for(self, region: str) -> list[Any]:
-        """Return everything the voter remembers, for one that has forgotten; raises VoterAway if it has too."""
+        """Return everything the voter remembers, for one that forgot; raises VoterAway if it did too."""
         return (await self._row("votes", {"region": region}))[0]
 
     async def close(self) -> None:
@@ -77,9 +79,11 @@ async def relearn(
         mine: the database, as acgs_owner.
         region: its region.
         others: the other voters.
-        voters: how many voters there are, this one included; a majority of all must be heard among the others.
+        voters: how many voters there are, this one included; as many others as a majority of all.
     """
-    answers = await asyncio.gather(*(voter.votes_for(region) for voter in others.values()), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(voter.votes_for(region) for voter in others.values()), return_exceptions=True
+    )
     heard = [a for a in answers if isinstance(a, list)]
     if len(heard) < majority(voters):
         return False

@@ -19,7 +19,7 @@ class Ballot:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What a voter remembers of one key: the highest ballot promised, what it accepted last and under which."""
+    """What a voter remembers of one key: the highest promise, what it accepted last and under which."""
 
     promised: Ballot | None = None
     accepted: Ballot | None = None

@@ -111,7 +111,7 @@ async def _tenants(clients: Mapping[str, Client], zones: Mapping[str, Any], say:
 def _writers(cluster: Cluster, zone: str) -> list[str]:
     """Return two regions that may write every entity of a zone."""
     register = register_of(cluster.state.topology)
-    kinds = [e.name for e in entities().values() if e.residency is Residency.ZONE]
+    kinds = [e.name for e in entities().values() if e.residency is Residency.ZONE and not e.managed]
     now = datetime.now(UTC)
     whole = set.intersection(*(set(decide(k, zone, register, now).residency) for k in kinds))
     homes = cluster.state.topology.zones[zone].regions

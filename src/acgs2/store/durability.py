@@ -49,17 +49,17 @@ class FlushWatcher:
     Args:
         dsn: of this region's database, as a role with pg_monitor.
         region: this region's name.
+        incarnation: its life; a reader that was made for another one confirms nothing. May be set later.
         stale_s: a peer that has not been heard for so long is not connected.
     """
 
-    def __init__(self, dsn: str, region: str, *, stale_s: float = 3.0) -> None:
+    def __init__(self, dsn: str, region: str, *, incarnation: str = "", stale_s: float = 3.0) -> None:
         self._dsn = dsn
         self._region = region
         self._stale_s = stale_s
         self._peers: dict[str, _Peer] = {}
         self._wake = asyncio.Event()
-        #: This region's life; a reader made for another one confirms nothing.
-        self.incarnation = ""
+        self.incarnation = incarnation
         self._order = itertools.count()
         self._typical_s = 0.002
         self._task: asyncio.Task[None] | None = None

@@ -178,15 +178,15 @@ def test_a_crashed_database_comes_back_and_nothing_is_lost(cluster: Cluster) -> 
 
 
 def test_a_database_that_fails_to_restart_is_tried_again_until_it_does(cluster: Cluster) -> None:
-    settings = cluster.state.data_path(US) / "acgs.conf"
-    aside = settings.with_name("aside.conf")
-    settings.rename(aside)
+    control = cluster.state.data_path(US) / "global" / "pg_control"
+    aside = control.with_name("aside")
+    control.rename(aside)
     try:
         os.kill(_part(cluster, US, "postgres")["pid"], signal.SIGKILL)
         await_that(lambda: _part(cluster, US, "postgres")["restarts"] >= 3, "three restarts in vain")
     finally:
-        aside.rename(settings)
-    await_that(lambda: _ready(cluster, US), "the database once its settings are back")
+        aside.rename(control)
+    await_that(lambda: _ready(cluster, US), "the database once its control file is back")
 
 
 def _part(cluster: Cluster, region: str, component: str) -> dict[str, Any]:

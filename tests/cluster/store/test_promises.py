@@ -20,6 +20,7 @@ from acgs2.store import FlushWatcher
 from acgs2.store.region import link_name
 
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
+LIVES = {WEST: "00000000", CENTRAL: "00000001", US: "00000002"}
 Connections = Mapping[str, psycopg.Connection[Any]]
 
 
@@ -251,7 +252,9 @@ def test_two_regions_update_one_hot_key_without_a_stall(
 
     def hammer(region: str, other: str) -> None:
         async def run() -> None:
-            watcher = FlushWatcher(server.dsn(databases[region], "acgs_owner"), region)
+            watcher = FlushWatcher(
+                server.dsn(databases[region], "acgs_owner"), region, incarnation=LIVES[region]
+            )
             await watcher.start()
             conn = await psycopg.AsyncConnection.connect(
                 server.dsn(databases[region], "acgs_app"), autocommit=True
@@ -291,7 +294,7 @@ def test_a_wait_that_is_cancelled_or_times_out_is_no_acknowledgement(
     server: Server, databases: Mapping[str, str]
 ) -> None:
     async def run() -> None:
-        watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST)
+        watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST, incarnation=LIVES[WEST])
         await watcher.start()
         with pytest.raises(OutcomeUnknown):
             await watcher.wait("FFFF/0", [CENTRAL], 0.1)
@@ -316,7 +319,7 @@ def test_what_was_flushed_before_the_database_went_away_counts_for_nothing(
     """A database that comes back from a backup has lower positions; old ones must not acknowledge its writes."""
 
     async def run() -> None:
-        watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST)
+        watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST, incarnation=LIVES[WEST])
         await watcher.start()
         await watcher.wait("0/1", [CENTRAL], 10)
         server_pids = b"SELECT pid FROM pg_stat_activity WHERE query LIKE %s AND usename = 'acgs_owner' AND datname = current_database()"

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from acgs2.consensus.lease import Holding
 from acgs2.consensus.votes import Ballot, Vote, accept, adopt, give_way, highest, majority, prepare
 
 VOTERS = (0, 1, 2)
@@ -107,11 +106,15 @@ def _votes(world: World, rules: Rules, number: int, voter: Voter) -> Iterator[Wo
                 continue
             vote, ok = rules.accept(voter.vote, message.ballot, message.value)
             if ok and vote != voter.vote:
-                yield _with(world, number, voter._replace(vote=vote), Accepted(message.ballot, number, message.value))
+                yield _with(
+                    world, number, voter._replace(vote=vote), Accepted(message.ballot, number, message.value)
+                )
 
 
 def _relearn(world: World, rules: Rules, number: int, voter: Voter) -> Iterator[World]:
-    heard = {m.other: m.vote for m in world.messages if isinstance(m, Heard) and m[:2] == (number, voter.life)}
+    heard = {
+        m.other: m.vote for m in world.messages if isinstance(m, Heard) and m[:2] == (number, voter.life)
+    }
     for other, its in enumerate(world.voters):
         if other != number and its.votes and other not in heard:
             after = _with(world, number, voter, Heard(number, voter.life, other, its.vote))
@@ -192,5 +195,3 @@ BROKEN = {
 def test_the_search_finds_what_a_broken_rule_does(name: str) -> None:
     _, broken = explore(replace(BROKEN[name], ballots=SMALL))
     assert broken is not None
-
-

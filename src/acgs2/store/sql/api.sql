@@ -23,7 +23,10 @@ FROM acgs.conflict ORDER BY detected_at DESC LIMIT %(limit)s
 SELECT source, count(*) AS samples,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY lag_us) / 1000.0 AS p50_ms,
     percentile_cont(0.99) WITHIN GROUP (ORDER BY lag_us) / 1000.0 AS p99_ms
-FROM acgs.link_lag WHERE at > clock_timestamp() - make_interval(secs => %(window_s)s) GROUP BY source ORDER BY source
+FROM acgs.link_lag JOIN acgs.incoming ON peer = source
+-- What was sent before the link was made waited for that, not on the way.
+WHERE at > clock_timestamp() - make_interval(secs => %(window_s)s) AND at - lag_us * interval '1 microsecond' > linked_at
+GROUP BY source ORDER BY source
 -- name: incidents
 SELECT id, at, kind, source, entity, zone, detail FROM acgs.incident WHERE closed_at IS NULL
 ORDER BY id DESC LIMIT %(limit)s

@@ -1,0 +1,77 @@
+"""A pair whose other half is away: alone only by agreement, recorded first, and ended when both are back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+from tests.cluster.conftest import await_that
+from tests.cluster.local.test_cluster import CENTRAL, US, WEST, command, write
+from tests.cluster.local.test_return import agreed, health, holds, stop
+
+from acgs2.local.cluster import Cluster
+
+
+def windows(cluster: Cluster, region: str) -> list[tuple[Any, ...]]:
+    query = b"SELECT zone, peer, opened_at, closed_at FROM acgs.window ORDER BY opened_at"
+    with psycopg.connect(cluster.state.dsn(region, "postgres"), autocommit=True) as conn:
+        return conn.execute(query).fetchall()
+
+
+def taken(cluster: Cluster, region: str) -> str | None:
+    answer = write(cluster, region, "eu")
+    return str(answer.json()["id"]) if answer.status_code == 201 else None
+
+
+def test_one_goes_on_alone_by_agreement_and_the_window_is_closed(cluster: Cluster) -> None:
+    agreed(cluster)
+    stop(cluster, CENTRAL)
+    assert write(cluster, WEST, "eu").json()["type"].endswith(("pair-unavailable", "outcome-unknown"))
+    key = await_that(lambda: taken(cluster, WEST), "the first write that is acknowledged alone", 30)
+    ((zone, peer, opened, closed),) = windows(cluster, WEST)
+    assert (zone, peer, closed) == ("eu", CENTRAL, None)
+    with psycopg.connect(cluster.state.dsn(WEST, "postgres"), autocommit=True) as conn:
+        row = conn.execute(b"SELECT hlc FROM acgs.tenant WHERE key = %s", (key,)).fetchone()
+    assert row is not None
+    assert opened.timestamp() * 1e6 < row[0], "recorded before the first unprotected acknowledgement"
+    assert "eu" in health(cluster, WEST)["alone"]
+    shown = json.loads(command("status", "--json", state=cluster.state.path).stdout)
+    assert list(shown["regions"][WEST]["alone"]) == ["eu"]
+    cluster.ask("start", region=CENTRAL, component="all")
+    await_that(lambda: windows(cluster, WEST)[-1][3] is not None, "the window to close", 60)
+    assert health(cluster, WEST)["alone"] == {}
+    assert holds(cluster, CENTRAL, [key])
+    agreed(cluster)
+
+
+def test_without_a_majority_nobody_goes_on_alone(cluster: Cluster) -> None:
+    agreed(cluster)
+    before = len(windows(cluster, WEST))
+    stop(cluster, US)
+    stop(cluster, CENTRAL)
+    for _ in range(12):
+        answer = write(cluster, WEST, "eu")
+        assert answer.status_code == 503, answer.text
+        await_that(lambda: True, "a moment", 1)
+    assert len(windows(cluster, WEST)) == before
+    cluster.ask("start", region=US, component="all")
+    await_that(lambda: taken(cluster, WEST), "a majority to agree", 30)
+    assert len(windows(cluster, WEST)) == before + 1
+    cluster.ask("start", region=CENTRAL, component="all")
+    await_that(lambda: windows(cluster, WEST)[-1][3] is not None, "the window to close", 60)
+    agreed(cluster)
+
+
+def test_only_one_side_of_a_cut_link_goes_on(cluster: Cluster) -> None:
+    agreed(cluster)
+    cluster.link("cut", WEST, CENTRAL)
+    await_that(lambda: taken(cluster, WEST) or taken(cluster, CENTRAL), "one of them to go on", 30)
+    alone = [r for r in (WEST, CENTRAL) if health(cluster, r)["alone"]]
+    assert len(alone) == 1
+    other = CENTRAL if alone == [WEST] else WEST
+    for _ in range(10):
+        assert taken(cluster, other) is None
+    cluster.link("restore", WEST, CENTRAL)
+    await_that(lambda: taken(cluster, other), "both to acknowledge together again", 60)
+    agreed(cluster)
