@@ -17,6 +17,8 @@ from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.pairs import run_pairs
 from acgs2.api.problems import HANDLERS as PROBLEMS
 from acgs2.api.region import RegionServer
+from acgs2.api.repair import HANDLERS as REPAIR
+from acgs2.api.repair import run_repair
 from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
@@ -37,7 +39,7 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = (run_links, run_tasks, run_worker, run_pairs)
+        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair)
         running = [asyncio.create_task(duty(server)) for duty in duties]
         try:
             yield
@@ -56,6 +58,7 @@ def create_app(server: RegionServer) -> Litestar:
         route_handlers=[
             *OPERATIONS,
             *RIGHTS,
+            *REPAIR,
             Router(
                 "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
             ),

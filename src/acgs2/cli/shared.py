@@ -91,6 +91,7 @@ def call(
     body: Any = None,
     headers: dict[str, str] | None = None,
     params: dict[str, Any] | None = None,
+    timeout_s: float = 15,
 ) -> Any:
     """Send a request to a region's API and return its JSON.
 
@@ -110,7 +111,7 @@ def call(
         sent["x-data-sovereignty"] = zone
     try:
         answer = httpx.request(
-            method, of.state.url(region) + path, headers=sent, json=body, params=params, timeout=15
+            method, of.state.url(region) + path, headers=sent, json=body, params=params, timeout=timeout_s
         )
     except httpx.HTTPError as error:
         raise UnavailableError(

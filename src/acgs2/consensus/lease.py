@@ -133,7 +133,8 @@ class Lease:
         self._holding = replace(mine, until_s=float("-inf"))
 
         def decide(value: Any) -> Any:
-            held = value is not None and (value["holder"], value["term"]) == (mine.me, mine.term)
-            return {**value, "holder": None, "count": value["count"] + 1} if held else value
+            if value is None or (value["holder"], value["term"]) != (mine.me, mine.term):
+                return value
+            return {**value, "holder": None, "count": value["count"] + 1}
 
         await self._register.change(self._key, decide)

@@ -51,8 +51,11 @@ def compile_entity(entity: Entity) -> str:
         **_stamp(entity),
         **_capture(entity),
         **_rights(entity),
+        "digested": ", ".join(f"c.{name}" for name in columns_of(entity) if name != "sent_to"),
+        "content": ", ".join(f"c.{f.name}" for f in entity.fields),
     }
-    parts = [render(read(f"entity/{name}.sql"), values) for name in ("table", "stamp", "capture", "rights")]
+    templates = ("table", "stamp", "capture", "rights", "digest")
+    parts = [render(read(f"entity/{name}.sql"), values) for name in templates]
     parts.append(render(read("entity/merge.sql"), _merge(entity)))
     return "\n".join(parts)
 

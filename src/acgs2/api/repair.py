@@ -1,0 +1,119 @@
+"""Anti-entropy from time to time, and when an operator asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import psycopg
+from litestar import Request, post
+from litestar.params import QueryParameter
+
+from acgs2.api.door import authenticate, operators_only
+from acgs2.api.region import RegionServer
+from acgs2.errors import InputError, UnavailableError
+from acgs2.store.repair import Found, reconcile, shared
+from acgs2.store.templates import fragments
+
+__all__ = ["HANDLERS", "run_repair"]
+
+_LOG = logging.getLogger("acgs2.repair")
+_QUERIES = fragments("repair.sql")
+#: How long a region rests between comparing with one peer and the next.
+_REST_S = 60.0
+#: Between two batches of ranges, so that comparing takes no more than a part of a processor.
+_PAUSE_S = 0.05
+
+
+async def run_repair(server: RegionServer) -> None:
+    """Compare with one peer after the other until cancelled."""
+    while True:
+        for peer in server.config.peer_databases:
+            await asyncio.sleep(_REST_S)
+            if server.life is None or not server.life.seeded or peer in server.links_missing:
+                continue
+            try:
+                await compare(server, peer, pause_s=_PAUSE_S)
+            except (psycopg.Error, UnavailableError) as error:
+                _LOG.info("not-compared peer=%s error=%s", peer, type(error).__name__)
+
+
+async def compare(server: RegionServer, peer: str, *, pause_s: float = 0.0) -> list[Found]:
+    """Compare everything that this region and a peer may both hold, and have the differences repaired."""
+    done: list[Found] = []
+    async with AsyncExitStack() as stack:
+        here = await _connect(stack, server.config.owner_database)
+        there = await _connect(stack, server.config.peer_databases[peer])
+        for entity, zone in await shared(here, peer):
+            found = Found(entity, zone, peer)
+            others = await _others(server, stack, here, found)
+            async for _ in reconcile(here, there, server.region, found, others):
+                await asyncio.sleep(pause_s)
+            if found.differing:
+                _LOG.warning(
+                    "repaired peer=%s entity=%s zone=%s records=%d doubted=%d",
+                    peer,
+                    entity,
+                    zone,
+                    len(found.keys),
+                    found.doubted,
+                )
+            done.append(found)
+    return done
+
+
+async def _others(
+    server: RegionServer, stack: AsyncExitStack, here: psycopg.AsyncConnection, found: Found
+) -> dict[str, psycopg.AsyncConnection]:
+    """Return a third holder, to decide between two copies; none if there is none or it is away."""
+    names = {"entity": found.entity, "zone": found.zone}
+    row = await (await here.execute(_QUERIES["holders"].encode(), names)).fetchone()
+    for name in row[0] if row else ():
+        if name != found.peer and name in server.config.peer_databases and name not in server.links_missing:
+            return {name: await _connect(stack, server.config.peer_databases[name])}
+    return {}
+
+
+async def _connect(stack: AsyncExitStack, dsn: str) -> psycopg.AsyncConnection:
+    connecting = psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=3)
+    return await stack.enter_async_context(await connecting)
+
+
+@post(
+    "/api/v1/repair",
+    guards=[authenticate, operators_only],
+    tags=["operations"],
+    status_code=200,
+    summary="Compare with peers now, and repair",
+)
+async def repair(
+    request: Request[Any, Any, Any], peer: Annotated[str | None, QueryParameter(name="peer")] = None
+) -> dict[str, Any]:
+    """Compare with one peer or all; returns what was compared, what differed, what was given up."""
+    server: RegionServer = request.app.state.server
+    if peer is not None and peer not in server.config.peer_databases:
+        raise InputError(
+            "region-unknown",
+            f"{peer!r} is no peer of {server.region}.",
+            hint=f"Peers: {', '.join(server.config.peer_databases)}.",
+        )
+    began_s = time.monotonic()
+    found: list[Found] = []
+    away: list[str] = []
+    for name in [peer] if peer else list(server.config.peer_databases):
+        try:
+            found += await compare(server, name)
+        except psycopg.OperationalError:
+            away.append(name)
+    return {
+        "seconds": round(time.monotonic() - began_s, 3),
+        "away": away,
+        "compared": [asdict(f) | {"keys": f.keys[:100]} for f in found],
+    }
+
+
+HANDLERS: list[Any] = [repair]
