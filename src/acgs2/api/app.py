@@ -16,6 +16,7 @@ from acgs2.api.links import run_links
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.pairs import run_pairs
 from acgs2.api.problems import HANDLERS as PROBLEMS
+from acgs2.api.quarantine import HANDLERS as QUARANTINE
 from acgs2.api.region import RegionServer
 from acgs2.api.repair import HANDLERS as REPAIR
 from acgs2.api.repair import run_repair
@@ -59,6 +60,7 @@ def create_app(server: RegionServer) -> Litestar:
             *OPERATIONS,
             *RIGHTS,
             *REPAIR,
+            *QUARANTINE,
             Router(
                 "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
             ),

@@ -18,6 +18,7 @@ _TICK_S = 0.5
 _DUTIES = (
     (b"SELECT acgs.beat()", 1),
     (b"SELECT acgs.refresh_rules()", 2),
+    (b"SELECT acgs.watch_links()", 2),
     (b"SELECT acgs.retry_quarantine()", 2),
     (b"SELECT acgs.maintain()", 120),
 )

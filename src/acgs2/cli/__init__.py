@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "transfers": ("rights", "Register, revoke and list permissions for a zone's data to be elsewhere."),
     "consents": ("rights", "Record and withdraw what a person agrees to; list consents."),
     "subjects": ("rights", "Erase everything about a person; see who still has to confirm."),
+    "quarantine": ("quarantine", "See, retry and give up rows that could not be merged."),
     "repair": ("repair", "Compare a region with its peers by ranges, and repair what differs."),
     "conflicts": ("conflicts", "Show the losing sides of concurrent changes."),
     "lag": ("lag", "Show how far regions are behind each other, beside the distance between them."),

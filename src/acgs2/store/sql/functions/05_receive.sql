@@ -91,14 +91,44 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
 $fn$;
 
 -- Keeps a journal row whole until it can be merged, and raises an incident.
-CREATE OR REPLACE FUNCTION acgs.set_aside(entry acgs.journal, reason text, ready_us bigint) RETURNS void
-LANGUAGE sql AS $fn$
-    INSERT INTO acgs.quarantine (reason, ready_us, source, entity, kind, zone, residency, hlc_max, records)
+CREATE OR REPLACE FUNCTION acgs.set_aside(entry acgs.journal, reason text, ready_us bigint, state text DEFAULT NULL)
+RETURNS void LANGUAGE sql AS $fn$
+    INSERT INTO acgs.quarantine (reason, ready_us, source, entity, kind, zone, residency, hlc_max, records, sqlstate)
     VALUES (reason, ready_us, entry.source, entry.entity, entry.kind, entry.zone, entry.residency,
-            entry.hlc_max, entry.records);
+            entry.hlc_max, entry.records, state);
     INSERT INTO acgs.incident (kind, source, entity, zone, detail)
-    VALUES (reason, entry.source, entry.entity, entry.zone,
-            jsonb_build_object('records', json_array_length(entry.records), 'sent_at', entry.at));
+    VALUES (reason, entry.source, entry.entity, entry.zone, jsonb_strip_nulls(jsonb_build_object(
+        'records', json_array_length(entry.records), 'sent_at', entry.at, 'sqlstate', state)));
+$fn$;
+
+-- Takes in a journal row record by record; a record that no code can merge is set aside, and the link goes on.
+-- What may pass by itself (connections, conflicts of transactions, resources, locks, operators) is raised.
+CREATE OR REPLACE FUNCTION acgs.take_in_carefully(entry acgs.journal) RETURNS void
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    one acgs.journal := entry;
+    record json;
+BEGIN
+    BEGIN
+        PERFORM acgs.take_in(entry);
+        RETURN;
+    EXCEPTION WHEN OTHERS THEN
+        IF left(SQLSTATE, 2) IN ('08', '40', '53', '55', '57') THEN
+            RAISE;
+        END IF;
+    END;
+    FOR record IN SELECT r FROM json_array_elements(entry.records) AS r LOOP
+        one.records := json_build_array(record);
+        BEGIN
+            PERFORM acgs.take_in(one);
+        EXCEPTION WHEN OTHERS THEN
+            IF left(SQLSTATE, 2) IN ('08', '40', '53', '55', '57') THEN
+                RAISE;
+            END IF;
+            PERFORM acgs.set_aside(one, 'cannot-be-merged', NULL, SQLSTATE);
+        END;
+    END LOOP;
+END
 $fn$;
 
 -- Merges what a link delivers in place of storing it.
@@ -114,7 +144,12 @@ BEGIN
         WHEN 'beat' THEN NULL;
         WHEN 'seeded' THEN PERFORM acgs.take_seeded(NEW);
         WHEN 'done', 'swept' THEN PERFORM acgs.take_done(NEW);
-        ELSE PERFORM acgs.take_in(NEW);
+        ELSE
+            IF EXISTS (SELECT FROM acgs.careful_link AS c WHERE c.source = NEW.source) THEN
+                PERFORM acgs.take_in_carefully(NEW);
+            ELSE
+                PERFORM acgs.take_in(NEW);
+            END IF;
     END CASE;
     RETURN NULL;
 END
@@ -134,6 +169,80 @@ BEGIN
 END
 $fn$;
 REVOKE EXECUTE ON FUNCTION acgs.merge_directly(text, json, text[]) FROM PUBLIC;
+
+-- Takes in one row of quarantine again; returns NULL if it left, else why not.
+CREATE OR REPLACE FUNCTION acgs.retry_one(held_id bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $fn$
+DECLARE
+    held acgs.quarantine;
+    outcome text;
+BEGIN
+    SELECT * INTO held FROM acgs.quarantine WHERE id = held_id FOR UPDATE;
+    DELETE FROM acgs.quarantine WHERE id = held_id;
+    outcome := acgs.take_in(ROW(0, held.at, held.source, held.entity, held.kind, held.zone, '{}',
+        held.residency, '{}', 0, held.hlc_max, held.records)::acgs.journal);
+    IF outcome IN ('merged', 'put-refused', 'expelled') THEN
+        UPDATE acgs.incident SET closed_at = clock_timestamp() WHERE closed_at IS NULL
+            AND (kind, source, entity, zone) = (held.reason, held.source, held.entity, held.zone)
+            AND NOT EXISTS (SELECT FROM acgs.quarantine AS q WHERE (q.reason, q.source, q.entity, q.zone)
+                = (held.reason, held.source, held.entity, held.zone));
+        RETURN NULL;
+    END IF;
+    RETURN outcome;
+EXCEPTION WHEN OTHERS THEN
+    outcome := SQLSTATE;
+    UPDATE acgs.quarantine AS q SET sqlstate = outcome WHERE q.id = held_id;
+    RETURN outcome;
+END
+$fn$;
+
+-- Gives up one row of quarantine for good; what it held is lost here, and the incident says by whom.
+CREATE OR REPLACE FUNCTION acgs.drop_one(held_id bigint, principal text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER AS $fn$
+DECLARE
+    held acgs.quarantine;
+BEGIN
+    DELETE FROM acgs.quarantine WHERE id = held_id RETURNING * INTO held;
+    IF held.id IS NULL THEN
+        RETURN false;
+    END IF;
+    INSERT INTO acgs.incident (kind, source, entity, zone, detail, closed_at)
+    VALUES ('quarantine-dropped', held.source, held.entity, held.zone, jsonb_build_object('reason', held.reason,
+        'by', principal, 'records', json_array_length(held.records), 'set_aside_at', held.at), clock_timestamp());
+    RETURN true;
+END
+$fn$;
+
+-- Returns what one row of quarantine holds.
+CREATE OR REPLACE FUNCTION acgs.show_one(held_id bigint) RETURNS SETOF acgs.quarantine
+LANGUAGE sql STABLE SECURITY DEFINER AS $fn$
+    SELECT * FROM acgs.quarantine WHERE id = held_id
+$fn$;
+REVOKE EXECUTE ON FUNCTION acgs.retry_one(bigint), acgs.drop_one(bigint, text), acgs.show_one(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION acgs.retry_one(bigint), acgs.drop_one(bigint, text), acgs.show_one(bigint) TO acgs_app;
+
+-- Puts links whose errors keep coming into careful mode, and takes them out once there were none for a minute.
+CREATE OR REPLACE FUNCTION acgs.watch_links() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $fn$
+BEGIN
+    INSERT INTO acgs.link_error AS e (source, errors, first_errors)
+    SELECT i.peer, s.apply_error_count, s.apply_error_count
+    FROM acgs.incoming AS i JOIN pg_catalog.pg_stat_subscription_stats AS s
+        ON s.subname = acgs.link_name(i.peer, (SELECT region FROM acgs.self))
+    ON CONFLICT (source) DO UPDATE SET errors = excluded.errors,
+        first_errors = CASE WHEN excluded.errors < e.errors THEN excluded.errors
+            WHEN e.changed_at < clock_timestamp() - interval '60 seconds' THEN e.errors ELSE e.first_errors END,
+        changed_at = CASE WHEN excluded.errors <> e.errors THEN clock_timestamp() ELSE e.changed_at END;
+    -- Twice in a row is not by chance.
+    INSERT INTO acgs.careful_link (source, errors)
+    SELECT e.source, e.errors FROM acgs.link_error AS e WHERE e.errors >= e.first_errors + 2
+    ON CONFLICT DO NOTHING;
+    DELETE FROM acgs.careful_link AS c USING acgs.link_error AS e
+    WHERE e.source = c.source AND e.changed_at < clock_timestamp() - interval '60 seconds'
+        AND c.since < clock_timestamp() - interval '60 seconds';
+END
+$fn$;
+REVOKE EXECUTE ON FUNCTION acgs.watch_links() FROM PUBLIC;
 
 -- Takes in again what was set aside for a reason that has passed; returns how many rows left quarantine.
 CREATE OR REPLACE FUNCTION acgs.retry_quarantine() RETURNS integer
