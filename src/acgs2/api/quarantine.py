@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 
 from acgs2.api.door import authenticate, operators_only, principal_of
 from acgs2.api.region import RegionServer
+from acgs2.api.routes import RESPONSES
 from acgs2.errors import ConflictError, NotFoundError
 from acgs2.store.templates import fragments
 
@@ -18,7 +19,8 @@ __all__ = ["HANDLERS"]
 Http = Request[Any, Any, Any]
 Number = Annotated[int, PathParameter(description="The number of the row.", ge=1, le=2**63 - 1)]
 _QUERIES = fragments("quarantine.sql")
-_COMMON: dict[str, Any] = {"guards": [authenticate, operators_only], "tags": ["operations"]}
+_OPERATORS: list[Any] = [authenticate, operators_only]
+_COMMON: dict[str, Any] = {"guards": _OPERATORS, "tags": ["operations"], "responses": RESPONSES}
 
 
 async def _rows(request: Http, query: str, **names: Any) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from litestar.params import QueryParameter
 
 from acgs2.api.door import authenticate, operators_only
 from acgs2.api.region import RegionServer
+from acgs2.api.routes import RESPONSES
 from acgs2.errors import InputError, UnavailableError
 from acgs2.store.repair import Found, reconcile, shared
 from acgs2.store.templates import fragments
@@ -89,6 +90,7 @@ async def _connect(stack: AsyncExitStack, dsn: str) -> psycopg.AsyncConnection:
     tags=["operations"],
     status_code=200,
     summary="Compare with peers now, and repair",
+    responses=RESPONSES,
 )
 async def repair(
     request: Request[Any, Any, Any], peer: Annotated[str | None, QueryParameter(name="peer")] = None
