@@ -82,6 +82,8 @@ def _lawful(connection: Connection, entity: Entity, zone: str) -> None:
     server: RegionServer = connection.app.state.server
     holders = server.rules.holders(entity.name, zone)
     preference = connection.headers.get(PREFERENCE_HEADER, "auto")
+    # What is about people who consented may be here too; the database knows of whom.
+    admitted = (*holders, *server.rules.by_consent.get((entity.name, zone), ()))
     wanted = server.region if preference == "auto" else preference
     if wanted not in server.topology.regions:
         raise InputError(
@@ -89,7 +91,7 @@ def _lawful(connection: Connection, entity: Entity, zone: str) -> None:
             f"There is no region {wanted!r}.",
             hint=f"Regions: auto, {', '.join(server.topology.regions)}.",
         )
-    if preference != "auto" and wanted not in holders:
+    if preference != "auto" and wanted not in admitted:
         raise ForbiddenError(
             "region-not-lawful",
             f"{wanted} may not hold data of zone {zone}.",
@@ -97,10 +99,10 @@ def _lawful(connection: Connection, entity: Entity, zone: str) -> None:
             zone=zone,
             lawful=list(holders),
         )
-    if server.region not in holders or wanted != server.region:
+    if server.region not in admitted or wanted != server.region:
         towards = [wanted] if wanted != server.region else list(holders)
         raise ResidencyError(
-            "residency-not-lawful-here" if server.region not in holders else "other-region-preferred",
+            "residency-not-lawful-here" if server.region not in admitted else "other-region-preferred",
             f"Data of zone {zone} is not taken in {server.region}.",
             hint="Send the request to one of the endpoints.",
             zone=zone,

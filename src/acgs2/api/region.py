@@ -44,6 +44,7 @@ class Rules:
     """Who may hold what, as the database last said it; the database itself has the last word."""
 
     residency: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    by_consent: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     pairs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def holders(self, entity: str, zone: str) -> tuple[str, ...]:
@@ -110,7 +111,8 @@ class RegionServer:
         rows = await (await conn.execute(queries["rules"].encode())).fetchall()
         zones = await (await conn.execute(queries["zones"].encode())).fetchall()
         self.rules = Rules(
-            {(entity, zone): tuple(residency) for entity, zone, residency in rows},
+            {(entity, zone): tuple(residency) for entity, zone, residency, _ in rows},
+            {(entity, zone): tuple(by_consent) for entity, zone, _, by_consent in rows},
             {name: tuple(pair) for name, pair in zones},
         )
 

@@ -126,3 +126,23 @@ def test_a_tenant_is_moved_only_where_both_zones_may_be_held(api: Api) -> None:
         lambda: api.call(CENTRAL, "GET", f"/api/v1/tenants/{tenant}").status_code == 200,
         "the new home to know",
     )
+
+
+def test_a_region_by_consent_is_read_like_any_other(api: Api) -> None:
+    tenant = api.tenant()
+    key = user(api, tenant)
+    body = {
+        "zone": "eu",
+        "to": US,
+        "instrument": "explicit_consent",
+        "entities": ["tenant_config", "consent"],
+    }
+    made = api.call(WEST, "POST", "/api/v1/transfers", json=body)
+    assert made.status_code == 201, made.text
+    consent = {"tenant_id": tenant, "subject_id": key, "to_region": US, "evidence": "form 7"}
+    found = api.call(WEST, "POST", "/api/v1/consents", "eu", json=consent).json()["id"]
+
+    def read() -> bool:
+        return api.call(US, "GET", f"/api/v1/consents/{found}", "eu").status_code == 200
+
+    await_that(read, "the consent itself, held by that consent")

@@ -1,7 +1,7 @@
 -- Queries of the region server.
 
 -- name: rules
-SELECT entity, zone, residency FROM acgs.rule
+SELECT entity, zone, residency, by_consent FROM acgs.rule
 -- name: zones
 SELECT name, ARRAY(SELECT jsonb_array_elements_text(coalesce(pair, '[]'))) FROM acgs.zone WHERE NOT erased
 -- name: tenant_zone
