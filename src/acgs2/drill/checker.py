@@ -36,7 +36,7 @@ def agreement(databases: Mapping[str, psycopg.Connection[Any]]) -> list[str]:
     """Return the records on which two regions that both may hold them differ, or that one of them lacks."""
     found: list[str] = []
     for entity in entities().values():
-        columns = [c for c in columns_of(entity) if c != "sent_to"]
+        columns = [c for c in columns_of(entity) if c not in ("sent_to", "rights")]
         # Of a tombstone only that it is one: the zone in which it was learned of is each region's own.
         query = sql.SQL(
             "SELECT key::text, residency, CASE WHEN erased THEN 'erased' ELSE md5(row({})::text) END FROM {}"

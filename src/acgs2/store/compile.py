@@ -51,7 +51,9 @@ def compile_entity(entity: Entity) -> str:
         **_stamp(entity),
         **_capture(entity),
         **_rights(entity),
-        "digested": ", ".join(f"c.{name}" for name in columns_of(entity) if name != "sent_to"),
+        "digested": ", ".join(
+            f"c.{name}" for name in columns_of(entity) if name not in ("sent_to", "rights")
+        ),
         "content": ", ".join(f"c.{f.name}" for f in entity.fields),
     }
     templates = ("table", "stamp", "capture", "rights", "digest")

@@ -14,7 +14,7 @@ BEGIN
     decided.entity := p_entity;
     decided.zone := p_zone;
     decided.by_consent := '{}';
-    decided.careful := EXISTS (SELECT FROM acgs.move AS m WHERE p_zone IN (m.from_zone, m.to_zone));
+    decided.careful := EXISTS (SELECT FROM acgs.move AS m WHERE p_zone = ANY (m.from_zones || m.to_zone));
     decided.register_version := coalesce(
         (SELECT max(hlc) FROM (SELECT hlc FROM acgs.zone UNION ALL SELECT hlc FROM acgs.transfer) AS r), 0);
     IF EXISTS (SELECT FROM acgs.entity WHERE name = p_entity AND residency = 'everywhere') THEN
@@ -116,7 +116,12 @@ BEGIN
         ON CONFLICT (entity, zone) DO UPDATE SET register_version = excluded.register_version, next_key = NULL;
     END IF;
     IF holds AND NOT held THEN
-        INSERT INTO acgs.acquisition (entity, zone) VALUES (decided.entity, decided.zone) ON CONFLICT DO NOTHING;
+        INSERT INTO acgs.acquisition (entity, zone, source)
+        SELECT decided.entity, decided.zone, NULL
+        UNION ALL
+        SELECT m.entity, m.zone, m.source FROM acgs.missed AS m WHERE m.entity = decided.entity AND m.zone = decided.zone
+        ON CONFLICT DO NOTHING;
+        DELETE FROM acgs.missed AS m WHERE m.entity = decided.entity AND m.zone = decided.zone;
     ELSIF NOT holds THEN
         DELETE FROM acgs.acquisition AS a WHERE a.entity = decided.entity AND a.zone = decided.zone;
     END IF;

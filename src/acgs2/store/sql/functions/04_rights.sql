@@ -1,5 +1,5 @@
 -- Rights that differ by record: consents of persons, tenants that moved, and fences against what comes late.
--- A record's `rights`: {"epoch": how often its tenant moved, "from": where it was before,
+-- A record's `rights`: {"epoch": how often its tenant moved, "from": [where it was before],
 --   "consents": {region: the withdrawals that the consent to it has seen}}; empty for most.
 
 -- Returns a consent's withdrawals by origin, from the state of its counter.
@@ -63,6 +63,12 @@ $fn$;
 -- Returns how often a record's tenant had moved.
 CREATE OR REPLACE FUNCTION acgs.epoch(rights jsonb) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$ SELECT coalesce((rights -> 'epoch')::bigint, 0) $fn$;
+
+-- Returns the zones in which a record's tenant was before.
+CREATE OR REPLACE FUNCTION acgs.zones_before(rights jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
+    SELECT ARRAY(SELECT jsonb_array_elements_text(coalesce(rights -> 'from', '[]')) COLLATE "C")
+$fn$;
 
 -- Returns the join of two rights: the later epoch with where it came from, and of every consent what both knew.
 CREATE OR REPLACE FUNCTION acgs.rights_join(a jsonb, b jsonb) RETURNS jsonb
@@ -132,8 +138,8 @@ BEGIN
         PERFORM acgs.forward_expel(entry, told, forgotten, rule);
         PERFORM acgs.forget(entry.entity, forgotten);
         IF entry.entity = 'tenant' THEN
-            INSERT INTO acgs.move (tenant, epoch, from_zone, to_zone)
-            SELECT (r ->> 'key')::uuid, acgs.epoch(r -> 'rights'), coalesce(r -> 'rights' ->> 'from', ''), entry.zone
+            INSERT INTO acgs.move (tenant, epoch, from_zones, to_zone)
+            SELECT (r ->> 'key')::uuid, acgs.epoch(r -> 'rights'), acgs.zones_before(r -> 'rights'), entry.zone
             FROM jsonb_array_elements(told) AS r WHERE acgs.epoch(r -> 'rights') > 0
             ON CONFLICT DO NOTHING;
             PERFORM acgs.refresh_rules();
@@ -189,7 +195,8 @@ BEGIN
             'entity', 'tenant', 'zone', p_zone, 'region', there.region, 'lawful', to_jsonb(there.residency));
     END IF;
     PERFORM acgs.place_tenant(p_tenant, p_zone, (was.rights - 'consents')
-        || jsonb_build_object('epoch', acgs.epoch(was.rights) + 1, 'from', was.zone));
+        || jsonb_build_object('epoch', acgs.epoch(was.rights) + 1,
+            'from', to_jsonb(acgs.names_union(acgs.zones_before(was.rights), ARRAY[was.zone]))));
     PERFORM acgs.note_moves(ARRAY[p_tenant]);
     PERFORM acgs.settle_tenant(ARRAY[p_tenant]);
     INSERT INTO acgs.due (entity, kind, keys, targets)
@@ -213,8 +220,8 @@ REVOKE EXECUTE ON FUNCTION acgs.place_tenant(uuid, text, jsonb) FROM PUBLIC;
 CREATE OR REPLACE FUNCTION acgs.note_moves(tenants uuid[]) RETURNS void
 LANGUAGE plpgsql AS $fn$
 BEGIN
-    INSERT INTO acgs.move (tenant, epoch, from_zone, to_zone)
-    SELECT t.key, acgs.epoch(t.rights), t.rights ->> 'from', t.zone FROM acgs.tenant AS t
+    INSERT INTO acgs.move (tenant, epoch, from_zones, to_zone)
+    SELECT t.key, acgs.epoch(t.rights), acgs.zones_before(t.rights), t.zone FROM acgs.tenant AS t
     WHERE t.key = ANY (tenants) AND acgs.epoch(t.rights) > 0
     ON CONFLICT DO NOTHING;
     IF FOUND THEN

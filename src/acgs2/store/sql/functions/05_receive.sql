@@ -40,6 +40,8 @@ BEGIN
             VALUES ('put-refused', entry.source, entry.entity, entry.zone, jsonb_build_object(
                 'register_version', rule.register_version, 'sender_register_version', entry.register_version,
                 'records', refused));
+            INSERT INTO acgs.missed (entity, zone, source) VALUES (entry.entity, entry.zone, entry.source)
+            ON CONFLICT DO NOTHING;
             IF json_array_length(records) = 0 THEN
                 RETURN 'put-refused';
             END IF;
@@ -72,15 +74,29 @@ BEGIN
         VALUES (entry.entity, 'done', acgs.keys_of(records), ARRAY[entry.source], '{"kind": "erase"}');
         RETURN;
     END IF;
+    -- The sender may not know yet that others may hold it too: of a rule, or of a person's consent.
     IF rule.careful THEN
         PERFORM acgs.settle(entry.entity, acgs.keys_of(records));
-    END IF;
-    IF NOT entry.residency @> rule.residency AND rule.region = ANY (rule.residency) THEN
-        -- The sender did not know yet that others may hold it too.
+        PERFORM acgs.pass_on(entry.entity, acgs.keys_of(records), entry.residency);
+    ELSIF NOT entry.residency @> rule.residency AND rule.region = ANY (rule.residency) THEN
         missing := ARRAY(SELECT h FROM unnest(rule.residency) AS h WHERE h <> ALL (entry.residency) ORDER BY h);
         INSERT INTO acgs.due (entity, kind, keys, targets)
         VALUES (entry.entity, 'put', acgs.keys_of(records), missing);
     END IF;
+END
+$fn$;
+
+-- Queues records for those who may hold them and were not among those whom their sender knew of.
+CREATE OR REPLACE FUNCTION acgs.pass_on(entity text, chosen uuid[], known text[]) RETURNS void
+LANGUAGE plpgsql AS $fn$
+BEGIN
+    EXECUTE format($sql$
+        INSERT INTO acgs.due (entity, kind, keys, targets)
+        SELECT $1, 'put', array_agg(t.key), m.missing FROM acgs.%I AS t CROSS JOIN acgs.self AS s
+        CROSS JOIN LATERAL (SELECT ARRAY(SELECT h FROM unnest(t.residency) AS h
+            WHERE h <> ALL ($3) AND h <> s.region ORDER BY h) AS missing) AS m
+        WHERE t.key = ANY ($2) AND NOT t.erased AND m.missing <> '{}' GROUP BY m.missing$sql$, entity)
+    USING entity, chosen, known;
 END
 $fn$;
 

@@ -89,11 +89,20 @@ CREATE TABLE acgs.provision (
     since            timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- From whom a put was dropped because this region's register did not let it in: should the right come, that
+-- region is asked too, for what it sent meanwhile is on its way to others.
+CREATE TABLE acgs.missed (
+    entity           text COLLATE "C" NOT NULL,
+    zone             text COLLATE "C" NOT NULL,
+    source           text COLLATE "C" NOT NULL,
+    PRIMARY KEY (entity, zone, source)
+);
+
 -- Tenants that moved from one zone to another; where there are some, puts of both zones are looked at closely.
 CREATE TABLE acgs.move (
     tenant           uuid NOT NULL,
     epoch            bigint NOT NULL,
-    from_zone        text COLLATE "C" NOT NULL,
+    from_zones       text[] NOT NULL,
     to_zone          text COLLATE "C" NOT NULL,
     at               timestamptz NOT NULL DEFAULT clock_timestamp(),
     next_key         uuid,
