@@ -96,18 +96,25 @@ class Regions:
     def settled(self) -> None:
         """Let everything that is under way arrive and everything that is due be done, twice over."""
         for _ in range(2):
-            self.until(self._quiet, "all regions to be quiet")
+            try:
+                self.until(self._quiet, "all regions to be quiet")
+            except AssertionError as error:
+                raise AssertionError(f"{error}: {self.pending()}") from error
 
     def _quiet(self) -> bool:
         return self._idle() and all(self._delivered(region) for region in self.names) and self._idle()
 
     def _idle(self) -> bool:
-        tables = ("due", "sweep", "acquisition", "provision")
-        return not any(
-            conn.execute(f"SELECT 1 FROM acgs.{table} LIMIT 1".encode()).fetchone()
-            for conn in self.owner.values()
-            for table in tables
-        )
+        return not self.pending()
+
+    def pending(self) -> list[str]:
+        """Return what is due anywhere."""
+        return [
+            f"{region} {table} {row}"
+            for region, conn in self.owner.items()
+            for table in ("due", "sweep", "acquisition", "provision")
+            for row in conn.execute(f"SELECT * FROM acgs.{table}".encode()).fetchall()
+        ]
 
     def _delivered(self, region: str) -> bool:
         conn = self.owner[region]

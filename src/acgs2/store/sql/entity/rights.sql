@@ -8,7 +8,7 @@ BEGIN
     PERFORM FROM acgs.{{entity}} WHERE key = ANY (chosen) ORDER BY key FOR UPDATE;
     {{follow}}
     WITH wanted AS MATERIALIZED (
-        SELECT t.key, t.zone, t.sent_to, t.residency, t.rights AS had, w.rights, w.withdrawn, r.region,
+        SELECT t.key, t.zone, t.sent_to, t.residency, t.rights AS had, t.origin LIKE r.region || '#%' AS ours, w.rights, w.withdrawn, r.region,
             acgs.holders(r.residency, r.by_consent, w.rights) AS holders
         FROM acgs.{{entity}} AS t
         JOIN acgs.rule AS r ON r.entity = '{{entity}}' AND r.zone = t.zone
@@ -22,7 +22,9 @@ BEGIN
         SELECT '{{entity}}', 'put', array_agg(w.key), g.gained FROM wanted AS w
         CROSS JOIN LATERAL (SELECT ARRAY(
             SELECT h FROM unnest(w.holders) AS h
-            WHERE (acgs.epoch(w.rights) > 0 AND h <> ALL (w.sent_to))
+            -- Who gained a right asks for what there is; what was written here while it was thought to have none,
+            -- perhaps only here, is sent by the one who wrote it.
+            WHERE ((acgs.epoch(w.rights) > 0 OR w.ours) AND h <> ALL (w.sent_to))
                 OR (w.rights #> ARRAY['consents', h] IS NOT NULL AND (h <> ALL (w.sent_to)
                     OR (w.rights #> ARRAY['consents', h]) IS DISTINCT FROM (w.had #> ARRAY['consents', h])))
             ORDER BY h) AS gained) AS g
