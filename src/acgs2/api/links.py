@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from acgs2.api.region import RegionServer
 from acgs2.consensus.voters import relearn
+from acgs2.model.clock import Offset, is_apart
 from acgs2.store.life import Heard, Life, awaken, beat
 from acgs2.store.links import greet, incoming, link, why_relink
 from acgs2.store.templates import fragments
@@ -45,6 +47,9 @@ async def _live(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
     note = Path(server.config.life_path)
     heard = await asyncio.gather(*(_heard(server, peer) for peer in server.config.peer_databases))
     life = await awaken(conn, note, [h for h in heard if h is not None])
+    server.clock_read = (time.monotonic(), life.now_us)
+    row = await (await conn.execute(_QUERIES["clock_apart"].encode())).fetchone()
+    server.clock_apart = bool(row and row[0])
     _LOG.info("awake incarnation=%s seeded=%s", life.incarnation, life.seeded)
     server.watcher.incarnation = life.incarnation
     last_met_s = dict.fromkeys(server.config.peer_databases, time.monotonic())
@@ -59,10 +64,35 @@ async def _live(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
         server.links_missing = tuple(missing)
         waited_for = [peer for peer in missing if now_s - last_met_s[peer] < _AWAY_S]
         await _vote(server, conn)
+        await _compare_clocks(server, conn)
         if not life.seeded and not waited_for and len(missing) < len(met):
             await conn.execute(_QUERIES["note_seeded"].encode())
         await asyncio.sleep(_PULSE_S if life.seeded and not missing else _PULSE_S / 5)
         life = await beat(conn, note)
+        server.clock_read = (time.monotonic(), life.now_us)
+
+
+async def _compare_clocks(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
+    """Refuse writes while this region's time is far from that of most."""
+    now_s = time.monotonic()
+    server.offsets = {p: (o, at_s) for p, (o, at_s) in server.offsets.items() if now_s - at_s < _AWAY_S}
+    heard = {peer: offset for peer, (offset, _) in server.offsets.items()}
+    apart = is_apart(heard, len(server.topology.regions), server.clock_apart)
+    if apart != server.clock_apart:
+        _LOG.error("clock apart=%s", apart)
+    server.clock_apart = apart
+    ahead_ms = {peer: round(offset.ahead_us / 1000, 1) for peer, offset in heard.items()}
+    names = {"apart": apart, "offsets_ms": Jsonb(ahead_ms)}
+    await conn.execute(_QUERIES["note_clock"].encode(), names)
+
+
+def _offset(server: RegionServer, asked_s: float, answered_s: float, there_us: int) -> Offset:
+    """Return how far a peer's time, asked for and answered between two moments, is ahead of ours."""
+    read_s, here_us = server.clock_read
+    middle_s = (asked_s + answered_s) / 2
+    return Offset(
+        there_us - here_us - round((middle_s - read_s) * 1e6), round((answered_s - asked_s) / 2 * 1e6)
+    )
 
 
 async def _vote(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
@@ -92,7 +122,10 @@ async def _meet(server: RegionServer, conn: psycopg.AsyncConnection, peer: str, 
         have = await incoming(conn, server.region, peer)
         async with asyncio.timeout(_REACH_S):
             there = await server.peers.get(peer)
+            asked_s = time.monotonic()
             met = await greet(there, server.region, life)
+        answered_s = time.monotonic()
+        server.offsets[peer] = (_offset(server, asked_s, answered_s, met.now_us), answered_s)
         if met.replaced:
             _LOG.error("replaced incarnation=%s by a later life that %s knows", life.incarnation, peer)
             await conn.execute(_QUERIES["stand_down"].encode())

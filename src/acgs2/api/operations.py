@@ -82,9 +82,12 @@ async def _health(server: RegionServer) -> dict[str, Any]:
         "links_missing": list(server.links_missing),
         "seeded": life is not None and life.seeded,
         "replaced": server.replaced,
+        "clock_apart": server.clock_apart,
+        "clocks_ahead_ms": {p: round(o.ahead_us / 1000, 1) for p, (o, _) in sorted(server.offsets.items())},
         "alone": {zone: value["since"] for zone, value in server.alone.items()},
     }
-    if origin is not None and not read_only and zones and body["seeded"] and not server.replaced:
+    well = body["seeded"] and not server.replaced and not server.clock_apart
+    if origin is not None and not read_only and zones and well:
         body["status"] = "ready"
     return body
 

@@ -58,6 +58,10 @@ _DATABASE = {
     "AC006": ("zone-mismatch", "The record's zone is not its tenant's."),
     "AC008": ("identity-changed", "A record keeps its id, zone and tenant."),
     "AC013": ("region-not-seeded", "The region has just come to life and is being given its data."),
+    "AC015": (
+        "clock-apart",
+        "The region's clock is over 500 ms from that of most regions; it writes nothing.",
+    ),
     "AC009": ("required-missing", "A required field is missing."),
 }
 
@@ -68,7 +72,7 @@ def from_database(error: psycopg.Error) -> AcgsError:
     if state in _DATABASE:
         reference, message = _DATABASE[state]
         context = json.loads(error.diag.message_detail or "{}")
-        if reference == "region-not-seeded":
+        if reference in ("region-not-seeded", "clock-apart"):
             return UnavailableError(reference, message, hint="Ask another region, or try again.", **context)
         kind = ConflictError if reference in ("version-mismatch", "erased") else InputError
         return kind(reference, message, hint="See the context.", **context)

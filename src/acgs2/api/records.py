@@ -29,6 +29,8 @@ from acgs2.store.templates import fragments
 __all__ = ["Records", "Request"]
 
 _JSON = (FieldType.JSON, FieldType.MAP)
+#: What is shown where nothing was ever added, put in or counted.
+_EMPTY: Mapping[FieldType, Any] = {FieldType.SET: [], FieldType.MAP: {}, FieldType.COUNTER: 0}
 _RETRIED = ("40P01", "40001")
 _TRIES = 5
 
@@ -149,6 +151,12 @@ class Records:
         """Return a row as the API shows it."""
         hidden = ("key", "hlc", "origin", "vv", "erased")
         shown = {name: row[name] for name in self._columns if name not in hidden}
+        if not row["erased"]:
+            shown |= {
+                f.name: _EMPTY[f.type]
+                for f in self._entity.fields
+                if f.type in _EMPTY and row[f.name] is None
+            }
         return {
             "id": row["key"],
             **shown,

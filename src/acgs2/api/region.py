@@ -16,6 +16,7 @@ from acgs2.api.tokens import Verifier
 from acgs2.consensus import PaxosRegister
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
+from acgs2.model.clock import Offset
 from acgs2.store import FlushWatcher
 from acgs2.store.life import Life
 from acgs2.store.templates import fragments
@@ -81,6 +82,11 @@ class RegionServer:
         self.peers = Peers(config.peer_databases)
         self.life: Life | None = None
         self.replaced = False
+        #: When (monotonic) this region's database was last asked for its time, and what it said (µs).
+        self.clock_read = (0.0, 0)
+        #: Peer to how far its time is ahead, and when that was found (monotonic).
+        self.offsets: dict[str, tuple[Offset, float]] = {}
+        self.clock_apart = False
         self.links_missing: tuple[str, ...] = tuple(config.peer_databases)
         #: Zones whose writes this region acknowledges alone, as agreed; and those that another holds alone.
         self.alone: dict[str, Any] = {}

@@ -17,6 +17,8 @@ __all__ = ["run_worker"]
 _LOG = logging.getLogger("acgs2.worker")
 _IDLE_S = 1.0
 _RETRY_S = 0.2
+#: What a region of an older release says of an entity that it does not know.
+_UNKNOWN_ENTITY = "AC016"
 _QUERIES = fragments("work.sql")
 
 
@@ -49,24 +51,31 @@ async def acquire(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
         if asked_of is not None and await _is_busy(server, asked_of, request):
             await conn.execute(_QUERIES["still_asked"].encode(), {"request": request})
             continue
+        refusals: set[str | None] = set()
         for source in sources:
             asked = uuid4()
             names = {"id": number, "entity": entity, "zone": zone, "source": source, "request": asked}
             # Noted first: the answer may arrive before the call returns.
             await conn.execute(_QUERIES["asking"].encode(), names)
-            if await _ask(server, source, names):
+            refusal = await _ask(server, source, names)
+            refusals.add(refusal)
+            if refusal is None:
                 _LOG.info("acquiring entity=%s zone=%s source=%s", entity, zone, source)
                 break
+        if refusals == {_UNKNOWN_ENTITY}:
+            # All others run an older release: what they were sent of it waits in their quarantine.
+            await conn.execute(_QUERIES["nobody_knows"].encode(), {"id": number})
 
 
-async def _ask(server: RegionServer, source: str, names: dict[str, object]) -> bool:
+async def _ask(server: RegionServer, source: str, names: dict[str, object]) -> str | None:
+    """Ask one region; return None if it gives, else why not, as SQLSTATE."""
     try:
         there = await server.peers.get(source)
         await there.execute(_QUERIES["ask"].encode(), {**names, "target": server.region})
     except psycopg.Error as error:
         _LOG.info("not-given source=%s sqlstate=%s", source, error.sqlstate)
-        return False
-    return True
+        return error.sqlstate or "away"
+    return None
 
 
 async def _is_busy(server: RegionServer, source: str, request: object) -> bool:

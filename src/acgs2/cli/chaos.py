@@ -104,3 +104,18 @@ def freeze(region: str, component: str = _COMPONENT, as_json: bool = JSON) -> No
 def thaw(region: str, component: str = _COMPONENT, as_json: bool = JSON) -> None:
     """Let frozen processes go on."""
     _signal("thaw", region, component, as_json)
+
+
+@app.command()
+def clock(
+    region: str,
+    offset_ms: float = typer.Option(
+        ..., "--offset-ms", help="How far ahead; negative is behind; 0 is right."
+    ),
+) -> None:
+    """Set a region's clock ahead or behind; over 500 ms from most regions it writes nothing.
+
+    Example: acgs2 chaos clock us-east-1 --offset-ms 2000
+    """
+    cluster().clock(region, offset_ms)
+    console().print(f"{region}: clock {offset_ms:+g} ms")

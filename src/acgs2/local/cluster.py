@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from acgs2.errors import AcgsError, RuntimeFault
+import psycopg
+
+from acgs2.errors import AcgsError, InputError, RuntimeFault
 from acgs2.local.control import ask, raise_answer
 from acgs2.local.state import State, create_state, default_path, open_state
 from acgs2.topology import load, locate
@@ -47,6 +49,29 @@ class Cluster:
             self.state.secrets["links"],
             {"action": action, "a": a, "b": b, **request},
         )
+
+    def clock(self, region: str, offset_ms: float) -> None:
+        """Set how far a region's time is ahead of the machine's; its database is given that time at once.
+
+        Raises:
+            InputError: there is no such region (`unknown-region`).
+        """
+        if region not in self.state.topology.regions:
+            raise InputError(
+                "unknown-region",
+                f"There is no region {region}.",
+                hint=f"Regions: {', '.join(self.state.topology.regions)}.",
+            )
+        try:
+            with psycopg.connect(
+                self.state.dsn(region, "acgs_owner"), autocommit=True, connect_timeout=5
+            ) as conn:
+                conn.execute(b"UPDATE acgs.self SET clock_offset_us = %s", (round(offset_ms * 1000),))
+                conn.execute(b"SELECT acgs.refresh_rules()")
+        except psycopg.OperationalError as error:
+            raise RuntimeFault(
+                "not-running", f"The database of {region} does not answer.", hint="Start it first."
+            ) from error
 
     def running(self) -> bool:
         """Return whether the supervisor answers."""

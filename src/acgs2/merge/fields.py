@@ -36,7 +36,8 @@ def merge_fields(entity: Entity, local: Record, incoming: Record) -> tuple[Recor
             data[field.name] = choose(given) if given else None
         else:
             joined = _JOINS[field.rule](local.meta.get(field.name, {}), incoming.meta.get(field.name, {}))
-            data[field.name] = _VALUES[field.rule](joined)
+            # What was never written has no value: a release that does not know the field agrees.
+            data[field.name] = _VALUES[field.rule](joined) if joined else None
             if joined:
                 meta[field.name] = joined
     record = Record(key=local.key, vv=vv, hlc=hlc, origin=origin, data=data, meta=meta)

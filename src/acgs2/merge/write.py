@@ -85,18 +85,18 @@ def _stamp_field(
     if field.rule is Rule.UNION:
         old, new = set(before or []), set(value or [])
         state |= {e: [*stamp, e in new] for e in old ^ new}
-        data[name] = union_value(state)
+        data[name] = union_value(state) if state else None
     elif field.rule is Rule.MAP:
         old_map, new_map = before or {}, value or {}
         for key in {*old_map, *new_map}:
             if key not in old_map or key not in new_map or old_map[key] != new_map[key]:
                 state[key] = [*stamp, key in new_map, new_map.get(key)]
-        data[name] = map_value(state)
+        data[name] = map_value(state) if state else None
     else:
         delta = (value or 0) - (before or 0)
         if delta:
             own = state.get(stamped.origin, [0, 0])
             state[stamped.origin] = [count, own[1] + delta]
-        data[name] = counter_value(state)
+        data[name] = counter_value(state) if state else None
     if state:
         meta[name] = state

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Order", "Stamp", "Vector", "compare", "covers", "join", "next_hlc"]
+__all__ = [
+    "APART_US",
+    "Offset",
+    "Order",
+    "Stamp",
+    "Vector",
+    "compare",
+    "covers",
+    "is_apart",
+    "join",
+    "next_hlc",
+]
+
+#: How far a region's time may be from that of most regions before it must not write.
+APART_US = 500_000
 
 #: When, in microseconds of the hybrid clock, and by which origin (`region#incarnation`); orders as a pair.
 Stamp = tuple[int, str]
@@ -43,3 +58,31 @@ def compare(a: Vector, b: Vector) -> Order:
 def join(a: Vector, b: Vector) -> dict[str, int]:
     """Return the pointwise maximum."""
     return {origin: max(a.get(origin, 0), b.get(origin, 0)) for origin in {*a, *b}}
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """How far another region's time is ahead of ours in microseconds, and how wrong that may be."""
+
+    ahead_us: int
+    error_us: int
+
+    @property
+    def is_far(self) -> bool:
+        """Return whether the two are certainly apart."""
+        return abs(self.ahead_us) - self.error_us > APART_US
+
+
+def is_apart(offsets: Mapping[str, Offset], regions: int, before: bool) -> bool:
+    """Return whether our time is far from that of most regions.
+
+    Args:
+        offsets: what is known of other regions' time.
+        regions: how many regions there are, ours included.
+        before: the last answer; it stands while too few regions are heard to tell.
+    """
+    most = regions // 2 + 1
+    far = sum(offset.is_far for offset in offsets.values())
+    if far >= most:
+        return True
+    return before and 1 + len(offsets) - far < most

@@ -46,6 +46,7 @@ def compile_entity(entity: Entity) -> str:
         "strategy": entity.strategy,
         "scope": entity.scope,
         "columns": _table_columns(entity),
+        "known": " ".join(columns_of(entity)),
         "indexes": _indexes(entity),
         "subject": f"'{entity.subject}'" if entity.subject else "NULL",
         **_stamp(entity),

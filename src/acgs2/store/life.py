@@ -33,12 +33,13 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One life: who, since when (µs since the epoch), how many pulses, whether it has its data."""
+    """One life: who, since when (µs since the epoch), how many pulses, whether it has its data, its time."""
 
     incarnation: str
     born_us: int
     pulse: int
     seeded: bool
+    now_us: int
 
 
 async def awaken(conn: psycopg.AsyncConnection, note: Path, heard: Iterable[Heard]) -> Life:

@@ -27,12 +27,13 @@ _SLOT_TRIES = 50
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a peer answers: its life, whether a later one of ours is known, its position, our slot there."""
+    """What a peer answers: its life, whether a later one of ours is known, its position, our slot there, its time."""
 
     incarnation: str
     replaced: bool
     position: str
     slot: str | None
+    now_us: int
 
 
 async def greet(there: psycopg.AsyncConnection, region: str, life: Life) -> Greeting:

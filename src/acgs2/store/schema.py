@@ -70,6 +70,7 @@ def migrate(conn: psycopg.Connection, declared: Iterable[Entity] | None = None) 
             conn.execute(compile_entity(kind).encode())
         conn.execute(compile_dispatch(kinds).encode())
         conn.execute(b"SELECT acgs.refresh_rules()")
+        conn.execute(b"SELECT acgs.know_more()")
     return len(known)
 
 

@@ -68,6 +68,7 @@ class Regions:
                 b"SELECT residency FROM acgs.rule WHERE entity = %s AND zone = %s", (entity, zone)
             ).fetchone()
             assert sources is not None
+            refusals: set[str | None] = set()
             for source in (s for s in sources[0] if s != region):
                 request = uuid4()
                 conn.execute(
@@ -79,10 +80,14 @@ class Regions:
                         b"SELECT acgs.ask(%s, %s, %s, %s, NULL, NULL)", (request, region, entity, zone)
                     )
                     break
-                except psycopg.DatabaseError:
+                except psycopg.DatabaseError as error:
+                    refusals.add(error.sqlstate)
                     conn.execute(
                         b"UPDATE acgs.acquisition SET asked_at = NULL WHERE request = %s", (request,)
                     )
+            else:
+                if refusals == {"AC016"}:
+                    conn.execute(b"DELETE FROM acgs.acquisition WHERE id = %s", (number,))
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
         """Let every region work until a condition holds."""

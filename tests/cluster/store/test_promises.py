@@ -213,7 +213,7 @@ def test_an_induced_deadlock_between_a_writer_and_a_link_loses_nothing(
 ) -> None:
     first, second = sorted((user(apps[WEST], tenant), user(apps[WEST], tenant)))
     await_that(lambda: converged(owners), "agreement")
-    change = b"UPDATE acgs.user_profile SET login_count = login_count + 1 WHERE key = %s"
+    change = b"UPDATE acgs.user_profile SET login_count = coalesce(login_count, 0) + 1 WHERE key = %s"
     victims = 0
     # The link locks in the order first, second; the writer takes second, then first.
     apps[US].execute(b"BEGIN")
@@ -264,7 +264,8 @@ def test_two_regions_update_one_hot_key_without_a_stall(
                 began_s = time.monotonic()
                 try:
                     await conn.execute(
-                        b"UPDATE acgs.user_profile SET login_count = login_count + 1 WHERE key = %s", (key,)
+                        b"UPDATE acgs.user_profile SET login_count = coalesce(login_count, 0) + 1 WHERE key = %s",
+                        (key,),
                     )
                 except psycopg.errors.DeadlockDetected:
                     continue

@@ -3,11 +3,11 @@
 -- name: awaken
 SELECT acgs.awaken(%(known)s, %(elder)s, %(fresh)s)
 -- name: pulse
-SELECT incarnation, born_us, pulse, seeded FROM acgs.pulse()
+SELECT incarnation, born_us, pulse, seeded, now_us FROM acgs.pulse()
 -- name: heard
 SELECT born_us, pulse FROM acgs.heard(%(region)s)
 -- name: greet
-SELECT incarnation, replaced, wal_position::text, slot
+SELECT incarnation, replaced, wal_position::text, slot, now_us
 FROM acgs.greet(%(region)s, %(incarnation)s, %(born_us)s, %(pulse)s)
 -- name: incoming
 SELECT i.incarnation, (
@@ -29,3 +29,7 @@ WHERE slot_name = %(name)s AND active_pid IS NOT NULL
 SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = %(name)s
 -- name: make_slot
 SELECT pg_catalog.pg_create_logical_replication_slot(%(name)s, 'pgoutput')
+-- name: note_clock
+SELECT acgs.note_clock(%(apart)s, %(offsets_ms)s)
+-- name: clock_apart
+SELECT clock_apart FROM acgs.self

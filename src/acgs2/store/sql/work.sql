@@ -17,3 +17,5 @@ UPDATE acgs.acquisition SET asked_at = clock_timestamp() WHERE request = %(reque
 SELECT acgs.ask(%(request)s, %(target)s, %(entity)s, %(zone)s, NULL, NULL)
 -- name: asked
 SELECT acgs.asked(%(request)s)
+-- name: nobody_knows
+DELETE FROM acgs.acquisition WHERE id = %(id)s

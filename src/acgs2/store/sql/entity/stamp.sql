@@ -13,7 +13,7 @@ BEGIN
         me := acgs.decide('{{entity}}', NEW.zone, now_us);
     END IF;
     IF me.started IS DISTINCT FROM pg_catalog.pg_postmaster_start_time() THEN
-        RAISE EXCEPTION USING ERRCODE = 'AC013', MESSAGE = 'region-not-seeded', DETAIL = jsonb_build_object('region', me.region);
+        PERFORM acgs.refuse_writing();
     END IF;
     holders := me.residency;
     IF TG_OP = 'UPDATE' THEN

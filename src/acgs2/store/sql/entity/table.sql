@@ -14,7 +14,8 @@ CREATE TABLE IF NOT EXISTS acgs.{{entity}} (
 {{columns}}
 {{indexes}}
 GRANT SELECT, INSERT, UPDATE ON acgs.{{entity}} TO acgs_app;
-INSERT INTO acgs.entity (name, residency, strategy, scope, subject)
-VALUES ('{{entity}}', '{{residency}}', '{{strategy}}', '{{scope}}', {{subject}})
+INSERT INTO acgs.entity (name, residency, strategy, scope, subject, columns)
+VALUES ('{{entity}}', '{{residency}}', '{{strategy}}', '{{scope}}', {{subject}}, string_to_array('{{known}}', ' '))
 ON CONFLICT (name) DO UPDATE SET
-    residency = excluded.residency, strategy = excluded.strategy, scope = excluded.scope, subject = excluded.subject;
+    residency = excluded.residency, strategy = excluded.strategy, scope = excluded.scope, subject = excluded.subject,
+    columns = excluded.columns;

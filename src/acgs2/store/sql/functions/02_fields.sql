@@ -30,11 +30,11 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
     ) END
 $fn$;
 
--- Returns the elements present in a union's state, sorted.
+-- Returns the elements present in a union's state, sorted; NULL where none was ever added.
 CREATE OR REPLACE FUNCTION acgs.elements_present(state jsonb) RETURNS text[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $fn$
     SELECT ARRAY(
-        SELECT e.key FROM jsonb_each(coalesce(state, '{}')) AS e
+        SELECT e.key FROM jsonb_each(state) AS e
         WHERE (e.value -> 2)::boolean ORDER BY e.key COLLATE "C"
     )
 $fn$;
@@ -50,11 +50,11 @@ RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
         ), '{}'), '{}')
 $fn$;
 
--- Returns the object that a map's state stands for.
+-- Returns the object that a map's state stands for; NULL where nothing was ever put in.
 CREATE OR REPLACE FUNCTION acgs.map_value(state jsonb) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $fn$
     SELECT coalesce(jsonb_object_agg(e.key, e.value -> 3) FILTER (WHERE (e.value -> 2)::boolean), '{}')
-    FROM jsonb_each(coalesce(state, '{}')) AS e
+    FROM jsonb_each(state) AS e
 $fn$;
 
 -- Returns a map's state after a local write that turned one object into another.
@@ -84,10 +84,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
     ) END
 $fn$;
 
--- Returns a counter's value: the sum over its origins.
+-- Returns a counter's value: the sum over its origins; NULL where nothing was ever counted.
 CREATE OR REPLACE FUNCTION acgs.counter_value(state jsonb) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
-    SELECT coalesce(sum((e.value -> 1)::bigint), 0)::bigint FROM jsonb_each(coalesce(state, '{}')) AS e
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $fn$
+    SELECT coalesce(sum((e.value -> 1)::bigint), 0)::bigint FROM jsonb_each(state) AS e
 $fn$;
 
 -- Returns a counter's state after a local write that added delta.

@@ -9,10 +9,11 @@ DECLARE
     decided acgs.rule;
     moment timestamptz := to_timestamp(p_now_us / 1000000.0);
 BEGIN
-    SELECT s.region, s.origin, s.clock_offset_us, CASE WHEN s.seeded THEN s.started END
+    SELECT s.region, s.origin, s.clock_offset_us, CASE WHEN s.seeded AND NOT s.clock_apart THEN s.started END
     INTO decided.region, decided.origin, decided.clock_offset_us, decided.started FROM acgs.self AS s;
     decided.entity := p_entity;
     decided.zone := p_zone;
+    decided.columns := coalesce((SELECT e.columns FROM acgs.entity AS e WHERE e.name = p_entity), '{}');
     decided.by_consent := '{}';
     decided.careful := EXISTS (SELECT FROM acgs.move AS m WHERE p_zone = ANY (m.from_zones || m.to_zone));
     decided.register_version := coalesce(
@@ -95,7 +96,7 @@ BEGIN
             register_version = excluded.register_version, valid_until_us = excluded.valid_until_us,
             by_consent = excluded.by_consent, careful = excluded.careful,
             region = excluded.region, origin = excluded.origin, clock_offset_us = excluded.clock_offset_us,
-            started = excluded.started;
+            started = excluded.started, columns = excluded.columns;
         IF (had.residency, had.by_consent) IS DISTINCT FROM (decided.residency, decided.by_consent) THEN
             PERFORM acgs.change_rights(had, decided);
         END IF;

@@ -24,6 +24,13 @@ BEGIN
         PERFORM acgs.set_aside(entry, 'clock-ahead', entry.hlc_max - 500000);
         RETURN 'clock-ahead';
     END IF;
+    IF entry.kind = 'put' AND NOT rule.columns @> ARRAY(SELECT json_object_keys(entry.records -> 0)) THEN
+        records := acgs.set_unknown_aside(entry, rule.columns);
+        entry.records := records;
+        IF json_array_length(records) = 0 THEN
+            RETURN 'unknown-field';
+        END IF;
+    END IF;
     IF entry.kind = 'expel' THEN
         PERFORM acgs.take_expel(entry);
         RETURN 'expelled';
@@ -117,6 +124,27 @@ RETURNS void LANGUAGE sql AS $fn$
         'records', json_array_length(entry.records), 'sent_at', entry.at, 'sqlstate', state)));
 $fn$;
 
+-- Sets the records aside in which a field is filled that this release does not know; returns the others.
+CREATE OR REPLACE FUNCTION acgs.set_unknown_aside(entry acgs.journal, known text[]) RETURNS json
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    aside acgs.journal := entry;
+    others json;
+BEGIN
+    SELECT coalesce(json_agg(r.record) FILTER (WHERE u.filled), '[]'),
+        coalesce(json_agg(r.record) FILTER (WHERE NOT u.filled), '[]')
+    INTO aside.records, others
+    FROM json_array_elements(entry.records) AS r (record)
+    CROSS JOIN LATERAL (SELECT
+        EXISTS (SELECT FROM json_each_text(r.record) AS e WHERE e.key <> ALL (known) AND e.value IS NOT NULL)
+        OR EXISTS (SELECT FROM json_object_keys(r.record -> 'meta') AS m WHERE m <> ALL (known)) AS filled) AS u;
+    IF json_array_length(aside.records) > 0 THEN
+        PERFORM acgs.set_aside(aside, 'unknown-field', NULL);
+    END IF;
+    RETURN others;
+END
+$fn$;
+
 -- Takes in a journal row record by record; a record that no code can merge is set aside, and the link goes on.
 -- What may pass by itself (connections, conflicts of transactions, resources, locks, operators) is raised.
 CREATE OR REPLACE FUNCTION acgs.take_in_carefully(entry acgs.journal) RETURNS void
@@ -207,7 +235,8 @@ BEGIN
     RETURN outcome;
 EXCEPTION WHEN OTHERS THEN
     outcome := SQLSTATE;
-    UPDATE acgs.quarantine AS q SET sqlstate = outcome WHERE q.id = held_id;
+    UPDATE acgs.quarantine AS q SET sqlstate = outcome,
+        ready_us = CASE WHEN left(outcome, 2) IN ('08', '40', '53', '55', '57') THEN q.ready_us END WHERE q.id = held_id;
     RETURN outcome;
 END
 $fn$;
@@ -262,23 +291,14 @@ REVOKE EXECUTE ON FUNCTION acgs.watch_links() FROM PUBLIC;
 
 -- Takes in again what was set aside for a reason that has passed; returns how many rows left quarantine.
 CREATE OR REPLACE FUNCTION acgs.retry_quarantine() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $fn$
-DECLARE
-    held acgs.quarantine;
-    left_it integer := 0;
-BEGIN
-    FOR held IN
-        SELECT * FROM acgs.quarantine AS q
-        WHERE (q.ready_us IS NOT NULL AND q.ready_us <= acgs.now_us())
-            OR (q.reason = 'unknown-entity' AND EXISTS (SELECT FROM acgs.entity AS e WHERE e.name = q.entity))
-        ORDER BY q.id LIMIT 100 FOR UPDATE SKIP LOCKED
-    LOOP
-        DELETE FROM acgs.quarantine WHERE id = held.id;
-        PERFORM acgs.take_in(ROW(0, held.at, held.source, held.entity, held.kind, held.zone, '{}',
-            held.residency, '{}', 0, held.hlc_max, held.records)::acgs.journal);
-        left_it := left_it + 1;
-    END LOOP;
-    RETURN left_it;
-END
+LANGUAGE sql SECURITY DEFINER AS $fn$
+    SELECT count(*) FILTER (WHERE acgs.retry_one(q.id) IS NULL)::integer
+    FROM (SELECT id FROM acgs.quarantine WHERE ready_us <= acgs.now_us() ORDER BY id LIMIT 100) AS q
 $fn$;
 REVOKE EXECUTE ON FUNCTION acgs.retry_quarantine() FROM PUBLIC;
+
+-- Lets what a new release may know now be taken in again.
+CREATE OR REPLACE FUNCTION acgs.know_more() RETURNS void
+LANGUAGE sql AS $fn$
+    UPDATE acgs.quarantine SET ready_us = 0 WHERE reason IN ('unknown-entity', 'unknown-field')
+$fn$;

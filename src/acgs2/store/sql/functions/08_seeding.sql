@@ -7,6 +7,9 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
     rule acgs.rule;
 BEGIN
+    IF NOT EXISTS (SELECT FROM acgs.entity AS e WHERE e.name = p_entity) THEN
+        RAISE EXCEPTION USING ERRCODE = 'AC016', MESSAGE = 'asked-for-unknown-entity', DETAIL = jsonb_build_object('entity', p_entity);
+    END IF;
     SELECT * INTO rule FROM acgs.rule AS r WHERE r.entity = p_entity AND r.zone = p_zone;
     IF target = ANY (rule.residency || rule.by_consent) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'AC011', MESSAGE = 'asked-without-right', DETAIL = jsonb_build_object(

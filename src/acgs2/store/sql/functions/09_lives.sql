@@ -28,10 +28,10 @@ END
 $fn$;
 REVOKE EXECUTE ON FUNCTION acgs.awaken(bigint, bigint, text) FROM PUBLIC;
 
--- Beats once; returns what is to be noted outside and told to peers.
-CREATE OR REPLACE FUNCTION acgs.pulse() RETURNS TABLE (incarnation text, born_us bigint, pulse bigint, seeded boolean)
+-- Beats once; returns what is to be noted outside and told to peers, and this region's time.
+CREATE OR REPLACE FUNCTION acgs.pulse() RETURNS TABLE (incarnation text, born_us bigint, pulse bigint, seeded boolean, now_us bigint)
 LANGUAGE sql AS $fn$
-    UPDATE acgs.self AS s SET pulse = s.pulse + 1 RETURNING s.incarnation, s.born_us, s.pulse, s.seeded
+    UPDATE acgs.self AS s SET pulse = s.pulse + 1 RETURNING s.incarnation, s.born_us, s.pulse, s.seeded, acgs.now_us()
 $fn$;
 
 -- Returns what this region has heard of a peer's newest life.
@@ -45,7 +45,7 @@ GRANT EXECUTE ON FUNCTION acgs.heard(text) TO acgs_link;
 -- Takes a peer's greeting and tells it who lives here, whether its slot is usable, and whether a later life
 -- of the peer is known: then the one that greets has been replaced and must stand down.
 CREATE OR REPLACE FUNCTION acgs.greet(p_region text, p_incarnation text, p_born_us bigint, p_pulse bigint)
-RETURNS TABLE (incarnation text, replaced boolean, wal_position pg_lsn, slot text)
+RETURNS TABLE (incarnation text, replaced boolean, wal_position pg_lsn, slot text, now_us bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET synchronous_commit = off AS $fn$
 #variable_conflict use_column
 DECLARE
@@ -64,7 +64,7 @@ BEGIN
     END IF;
     RETURN QUERY SELECT me.incarnation, coalesce(had.born_us > p_born_us, false), pg_catalog.pg_current_wal_lsn(),
         (SELECT CASE WHEN s.wal_status = 'lost' THEN 'lost' ELSE 'there' END
-         FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = acgs.link_name(me.region, p_region));
+         FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = acgs.link_name(me.region, p_region)), acgs.now_us();
 END
 $fn$;
 REVOKE EXECUTE ON FUNCTION acgs.greet(text, text, bigint, bigint) FROM PUBLIC;
@@ -108,5 +108,35 @@ BEGIN
         UPDATE acgs.incident SET closed_at = clock_timestamp() WHERE kind = 'new-incarnation' AND closed_at IS NULL;
     END IF;
     RETURN true;
+END
+$fn$;
+
+-- Says why this region writes nothing now: its data has not come yet, or its clock is not to be trusted.
+CREATE OR REPLACE FUNCTION acgs.refuse_writing() RETURNS void
+LANGUAGE plpgsql STABLE AS $fn$
+DECLARE
+    me acgs.self;
+BEGIN
+    SELECT * INTO me FROM acgs.self;
+    IF me.clock_apart THEN
+        RAISE EXCEPTION USING ERRCODE = 'AC015', MESSAGE = 'clock-apart', DETAIL = jsonb_build_object('region', me.region);
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'AC013', MESSAGE = 'region-not-seeded', DETAIL = jsonb_build_object('region', me.region);
+END
+$fn$;
+
+-- Notes whether this region's time is far from that of most regions; while it is, nothing is written here.
+CREATE OR REPLACE FUNCTION acgs.note_clock(apart boolean, offsets_ms jsonb) RETURNS void
+LANGUAGE plpgsql AS $fn$
+BEGIN
+    UPDATE acgs.self SET clock_apart = apart WHERE clock_apart <> apart;
+    IF FOUND THEN
+        PERFORM acgs.refresh_rules();
+        IF apart THEN
+            INSERT INTO acgs.incident (kind, detail) VALUES ('clock-apart', jsonb_build_object('offsets_ms', offsets_ms));
+        ELSE
+            UPDATE acgs.incident SET closed_at = clock_timestamp() WHERE kind = 'clock-apart' AND closed_at IS NULL;
+        END IF;
+    END IF;
 END
 $fn$;
