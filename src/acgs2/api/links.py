@@ -96,11 +96,11 @@ def _offset(server: RegionServer, asked_s: float, answered_s: float, there_us: i
 
 
 async def _vote(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
-    """Learn the votes again if this life has forgotten them; it needs a majority of others."""
+    """Learn the votes again if this region votes and this life has forgotten them."""
     row = await (await conn.execute(_VOTES["forgotten"].encode())).fetchone()
-    if server.region in server.voters and row is not None and row[0]:
+    if row is not None and row[0]:
         others = {name: voter for name, voter in server.voters.items() if name != server.region}
-        if await relearn(conn, server.region, others, server.voter_count):
+        if await relearn(conn, server.region, others):
             _LOG.info("votes-learned")
 
 

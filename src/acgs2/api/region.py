@@ -92,13 +92,13 @@ class RegionServer:
         self.alone: dict[str, Any] = {}
         self.held_elsewhere: dict[str, str] = {}
         self.settled_pairs: set[str] = set()
+        #: Every region may come to vote; which do is agreed on.
         self.voters = {
             name: DatabaseVoter(dsn)
             for name, dsn in {**config.peer_databases, config.region: config.owner_database}.items()
-            if topology.regions[name].voter
         }
-        self.voter_count = sum(region.voter for region in topology.regions.values())
-        self.register = PaxosRegister(self.voters, config.region, size=self.voter_count)
+        names = [name for name, region in topology.regions.items() if region.voter]
+        self.register = PaxosRegister(self.voters, config.region, names=names)
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.pool = AsyncConnectionPool(
             config.database,

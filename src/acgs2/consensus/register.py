@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, TypeVar
 
-from acgs2.consensus.votes import Ballot, Vote, highest, majority
+from acgs2.consensus.votes import Ballot, Members, Vote, highest
 from acgs2.errors import UnavailableError
 
 __all__ = ["Acceptor", "Answer", "PaxosRegister", "Promise", "Register", "Versioned", "VoterAway"]
@@ -34,11 +34,12 @@ class Versioned:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A voter's answer to a prepare: in which life it answers, whether it promises, what it remembers."""
+    """A voter's answer to a prepare: in which life, whether it promises, what it remembers, who votes."""
 
     life: str
     ok: bool
     vote: Vote
+    members: Members
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,17 @@ class Answer:
 
     ok: bool
     promised: Ballot | None
+    members: Members
 
 
 class Acceptor(Protocol):
-    """One voter."""
+    """One voter. Every call names who votes; a voter that knows a newer set refuses and tells it."""
 
-    async def prepare(self, key: str, ballot: Ballot) -> Promise:
+    async def prepare(self, key: str, ballot: Ballot, members: Members) -> Promise:
         """Ask for a promise; raises VoterAway."""
         ...
 
-    async def accept(self, key: str, ballot: Ballot, value: Any, life: str) -> Answer:
+    async def accept(self, key: str, ballot: Ballot, value: Any, life: str, members: Members) -> Answer:
         """Ask to accept on a promise made in a life; raises VoterAway."""
         ...
 
@@ -87,9 +89,9 @@ class PaxosRegister:
     """The register over voters.
 
     Args:
-        voters: every voter that can be reached from here, by name.
+        voters: every region that may vote and can be reached from here, by name.
         me: the name in ballots; no two proposers that live at the same time may share it.
-        size: how many voters there are altogether; a majority of them decides. Default: those of `voters`.
+        names: who votes, as far as is known here; voters that know better say so. Default: all of `voters`.
         timeout_s: how long a voter is waited for.
         rng: for the pauses after a lost race.
     """
@@ -99,17 +101,23 @@ class PaxosRegister:
         voters: Mapping[str, Acceptor],
         me: str,
         *,
-        size: int | None = None,
+        names: Iterable[str] = (),
         timeout_s: float = 2.0,
         rng: Random | None = None,
     ) -> None:
         self._voters = dict(voters)
         self._me = me
-        self._size = size or len(self._voters)
-        self._enough = majority(self._size)
         self._timeout_s = timeout_s
         self._rng = rng or Random()
         self._highest: dict[str, int] = {}
+        self.members = Members(0, tuple(sorted(names)) or tuple(sorted(self._voters)))
+
+    def adopt(self, members: Members) -> bool:
+        """Go by a set of voters from here on if it is newer; return whether it is."""
+        newer = members.epoch > self.members.epoch
+        if newer:
+            self.members = members
+        return newer
 
     async def read(self, key: str) -> Versioned:
         """Return the agreed value, agreed once more: a value that only a minority has is settled by this."""
@@ -117,30 +125,38 @@ class PaxosRegister:
 
     async def change(self, key: str, decide: Decide) -> Versioned:
         """Change a value by compare-and-set; see `Register`."""
-        alone = 0
-        for attempt in range(_ROUNDS):
-            if attempt:
-                await asyncio.sleep(self._rng.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
+        alone, attempt = 0, 0
+        while attempt < _ROUNDS:
+            members = self.members
             ballot = Ballot(self._highest.get(key, 0) + 1, self._me)
             self._highest[key] = ballot.n
-            promises = await self._ask({name: v.prepare(key, ballot) for name, v in self._voters.items()})
+            promises = await self._ask(
+                {n: v.prepare(key, ballot, members) for n, v in self._reached(members).items()},
+                members.enough,
+            )
             self._learn(key, [p.vote.promised for p in promises.values()])
-            if len(promises) < self._enough:
-                alone += 1
-                if alone == _ROUNDS_ALONE:
-                    raise _no_majority(key, len(promises), self._size, self._enough)
+            if any([self.adopt(p.members) for p in promises.values()]):
                 continue
             given = {name: p for name, p in promises.items() if p.ok}
-            if len(given) >= self._enough:
-                agreed = await self._propose(key, ballot, given, decide)
+            if len(given) >= members.enough:
+                agreed = await self._propose(key, ballot, given, decide, members)
                 if agreed is not None:
                     return agreed
+            elif len(promises) < members.enough:
+                alone += 1
+                if alone == _ROUNDS_ALONE:
+                    raise _no_majority(key, len(promises), members)
+            attempt += 1
+            await asyncio.sleep(self._rng.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
         raise UnavailableError(
             "contended", f"Others kept changing {key}.", hint="Try again in a moment.", key=key
         )
 
+    def _reached(self, members: Members) -> dict[str, Acceptor]:
+        return {name: self._voters[name] for name in members.names if name in self._voters}
+
     async def _propose(
-        self, key: str, ballot: Ballot, given: Mapping[str, Promise], decide: Decide
+        self, key: str, ballot: Ballot, given: Mapping[str, Promise], decide: Decide, members: Members
     ) -> Versioned | None:
         """Have the changed value accepted by those who promised; None if too few did."""
         stored = highest(p.vote for p in given.values()).value or {"version": 0, "value": None}
@@ -148,17 +164,20 @@ class PaxosRegister:
         changed = value != stored["value"]
         new = {"version": stored["version"] + changed, "value": value}
         answers = await self._ask(
-            {name: self._voters[name].accept(key, ballot, new, p.life) for name, p in given.items()}
+            {name: self._voters[name].accept(key, ballot, new, p.life, members) for name, p in given.items()},
+            members.enough,
         )
         self._learn(key, [a.promised for a in answers.values()])
-        if sum(a.ok for a in answers.values()) < self._enough:
+        if sum(a.ok for a in answers.values()) < members.enough:
+            for answer in answers.values():
+                self.adopt(answer.members)
             return None
         return Versioned(new["version"], new["value"])
 
     def _learn(self, key: str, ballots: list[Ballot | None]) -> None:
         self._highest[key] = max([self._highest.get(key, 0), *(b.n for b in ballots if b is not None)])
 
-    async def _ask(self, calls: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
+    async def _ask(self, calls: Mapping[str, Coroutine[Any, Any, T]], enough: int) -> dict[str, T]:
         """Return the answers that came in time, as soon as a majority said yes or all have answered."""
 
         async def one(call: Coroutine[Any, Any, T]) -> T:
@@ -169,7 +188,7 @@ class PaxosRegister:
         answers: dict[str, T] = {}
         pending = set(tasks)
         try:
-            while pending and sum(bool(getattr(a, "ok", False)) for a in answers.values()) < self._enough:
+            while pending and sum(bool(getattr(a, "ok", False)) for a in answers.values()) < enough:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     error = task.exception()
@@ -183,10 +202,10 @@ class PaxosRegister:
         return answers
 
 
-def _no_majority(key: str, answered: int, size: int, enough: int) -> UnavailableError:
+def _no_majority(key: str, answered: int, members: Members) -> UnavailableError:
     return UnavailableError(
         "no-majority",
-        f"{answered} of {size} voters answer; {enough} must agree.",
+        f"{answered} of {len(members.names)} voters answer; {members.enough} must agree.",
         hint="Wait until more regions are connected.",
         key=key,
     )

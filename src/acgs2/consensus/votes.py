@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["Ballot", "Vote", "accept", "adopt", "give_way", "highest", "majority", "prepare"]
+__all__ = ["Ballot", "Members", "Vote", "accept", "adopt", "give_way", "highest", "majority", "prepare"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,6 +24,22 @@ class Vote:
     promised: Ballot | None = None
     accepted: Ballot | None = None
     value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Who votes, and how often that has changed; epoch 0 is what a proposer supposes before it was told.
+
+    Neighbouring sets differ by one voter, so that any majority of the one meets any majority of the other.
+    """
+
+    epoch: int
+    names: tuple[str, ...]
+
+    @property
+    def enough(self) -> int:
+        """Return how many of them decide."""
+        return majority(len(self.names))
 
 
 def majority(voters: int) -> int:

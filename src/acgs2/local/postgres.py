@@ -174,7 +174,7 @@ def settings(port: int, regions: int, major: int) -> dict[str, str]:
         "port": str(port),
         "unix_socket_directories": "''",
         "wal_level": "logical",
-        "max_connections": "80",
+        "max_connections": str(60 + 5 * links),
         "max_wal_senders": str(2 * links + 4),
         "max_replication_slots": str(2 * links + 4),
         "max_logical_replication_workers": str(links + 2),

@@ -27,7 +27,7 @@ _SLOT_TRIES = 50
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a peer answers: its life, whether a later one of ours is known, its position, our slot there, its time."""
+    """What a peer answers: its life, whether it knows a later one of ours, its position, our slot, its time."""
 
     incarnation: str
     replaced: bool

@@ -65,6 +65,8 @@ def found(
             queries["become"].encode(),
             {"region": region, "incarnation": incarnation, "digest": topology.digest, "first": first},
         )
+        voters = sorted(name for name, each in topology.regions.items() if each.voter)
+        conn.execute(queries["first_voters"].encode(), {"names": voters})
         row = conn.execute(queries["who"].encode()).fetchone()
         if row is None or row[0] != region:
             raise RuntimeFault(

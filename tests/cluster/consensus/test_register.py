@@ -19,7 +19,7 @@ from tests.cluster.store.test_sql_equals_pure import quick
 from acgs2.consensus import Ballot, Lease, PaxosRegister, Vote
 from acgs2.consensus.register import Answer, Promise, VoterAway
 from acgs2.consensus.voters import DatabaseVoter, relearn
-from acgs2.consensus.votes import accept, prepare
+from acgs2.consensus.votes import Members, accept, prepare
 from acgs2.errors import UnavailableError
 from acgs2.topology import parse
 
@@ -36,6 +36,7 @@ regions:
 zones:
   eu: {regulation: gdpr, regions: [eu-west-1], pair: none}
 """
+FIRST = Members(1, ("eu-west-1", "eu-west-2", "eu-west-3", "eu-west-4", "eu-west-5"))
 Owners = dict[str, psycopg.Connection[Any]]
 
 
@@ -47,9 +48,9 @@ class Voters:
         self.owners = owners
         self.away: set[str] = set()
 
-    def register(self, me: str, seed: int = 0, *, size: int | None = None) -> PaxosRegister:
+    def register(self, me: str, seed: int = 0) -> PaxosRegister:
         voters = {r: Flaky(DatabaseVoter(dsn), r, self) for r, dsn in self.dsns.items()}
-        return PaxosRegister(voters, me, rng=Random(seed), size=size)
+        return PaxosRegister(voters, me, rng=Random(seed))
 
 
 class Flaky:
@@ -60,11 +61,11 @@ class Flaky:
         self.lose = Random(name)
         self.loss = 0.0
 
-    async def prepare(self, key: str, ballot: Ballot) -> Promise:
-        return await self._through(self._voter.prepare(key, ballot))
+    async def prepare(self, key: str, ballot: Ballot, members: Members) -> Promise:
+        return await self._through(self._voter.prepare(key, ballot, members))
 
-    async def accept(self, key: str, ballot: Ballot, value: Any, life: str) -> Answer:
-        return await self._through(self._voter.accept(key, ballot, value, life))
+    async def accept(self, key: str, ballot: Ballot, value: Any, life: str, members: Members) -> Answer:
+        return await self._through(self._voter.accept(key, ballot, value, life, members))
 
     async def _through(self, call: Any) -> Any:
         if self._name in self._voters.away:
@@ -132,16 +133,17 @@ def test_a_restored_voter_does_not_vote_until_it_has_learned_its_votes(voters: V
         one.execute(b"DELETE FROM acgs.vote")
         one.execute(b"SELECT acgs.awaken(1000, 0, 'abcdef01')")
         with pytest.raises(VoterAway, match="votes-forgotten"):
-            await DatabaseVoter(voters.dsns["eu-west-1"]).prepare("k", Ballot(99, "x"))
+            await DatabaseVoter(voters.dsns["eu-west-1"]).prepare("k", Ballot(99, "x"), FIRST)
         others = {r: DatabaseVoter(d) for r, d in voters.dsns.items() if r != "eu-west-1"}
         async with await psycopg.AsyncConnection.connect(voters.dsns["eu-west-1"], autocommit=True) as mine:
             two = {r: others[r] for r in ("eu-west-2", "eu-west-3")}
-            assert not await relearn(mine, "eu-west-1", two, 5)
-            assert await relearn(mine, "eu-west-1", others, 5)
-        promise = await DatabaseVoter(voters.dsns["eu-west-1"]).prepare("k", Ballot(99, "x"))
+            assert not await relearn(mine, "eu-west-1", two)
+            assert await relearn(mine, "eu-west-1", others)
+        promise = await DatabaseVoter(voters.dsns["eu-west-1"]).prepare("k", Ballot(99, "x"), FIRST)
         assert promise.vote.value["value"] == "a"
         assert promise.life == "abcdef01"
-        refused = await DatabaseVoter(voters.dsns["eu-west-1"]).accept("k", Ballot(99, "x"), {}, "00000000")
+        voter = DatabaseVoter(voters.dsns["eu-west-1"])
+        refused = await voter.accept("k", Ballot(99, "x"), {}, "00000000", FIRST)
         assert not refused.ok
 
     asyncio.run(run())
@@ -199,11 +201,11 @@ def test_voting_in_sql_is_voting_in_python(voter: str, history: list[tuple[bool,
         for preparing, ballot, value in history:
             if preparing:
                 pure, ok = prepare(pure, ballot)
-                promise = await sql.prepare(key, ballot)
+                promise = await sql.prepare(key, ballot, FIRST)
                 assert (promise.ok, promise.vote) == (ok, pure)
             else:
                 pure, ok = accept(pure, ballot, value)
-                answer = await sql.accept(key, ballot, value, "00000000")
+                answer = await sql.accept(key, ballot, value, "00000000", FIRST)
                 assert (answer.ok, answer.promised) == (ok, pure.promised)
         await sql.close()
 
