@@ -24,6 +24,7 @@ from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
 from acgs2.api.tasks import run_tasks
+from acgs2.api.voters import HANDLERS as VOTERS
 from acgs2.api.worker import run_worker
 from acgs2.model import entities
 
@@ -61,6 +62,7 @@ def create_app(server: RegionServer) -> Litestar:
             *RIGHTS,
             *REPAIR,
             *QUARANTINE,
+            *VOTERS,
             Router(
                 "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
             ),

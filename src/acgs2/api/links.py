@@ -65,8 +65,8 @@ async def _live(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
         waited_for = [peer for peer in missing if now_s - last_met_s[peer] < _AWAY_S]
         await _vote(server, conn)
         await _compare_clocks(server, conn)
-        if not life.seeded and not waited_for and len(missing) < len(met):
-            await conn.execute(_QUERIES["note_seeded"].encode())
+        if not life.seeded and not waited_for and (len(missing) < len(met) or not met):
+            await conn.execute(_QUERIES["note_seeded"].encode(), {"away": missing})
         await asyncio.sleep(_PULSE_S if life.seeded and not missing else _PULSE_S / 5)
         life = await beat(conn, note)
         server.clock_read = (time.monotonic(), life.now_us)

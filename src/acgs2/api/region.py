@@ -83,7 +83,7 @@ class RegionServer:
         self.life: Life | None = None
         self.replaced = False
         #: When (monotonic) this region's database was last asked for its time, and what it said (µs).
-        self.clock_read = (0.0, 0)
+        self.clock_read: tuple[float, int] = (0.0, 0)
         #: Peer to how far its time is ahead, and when that was found (monotonic).
         self.offsets: dict[str, tuple[Offset, float]] = {}
         self.clock_apart = False

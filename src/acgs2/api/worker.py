@@ -47,7 +47,7 @@ async def run_worker(server: RegionServer) -> None:
 async def acquire(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
     """Ask for what this region may hold and has not been given; ask another when one does not answer."""
     wanted = await (await conn.execute(_QUERIES["wanted"].encode())).fetchall()
-    for number, asked_of, request, entity, zone, sources in wanted:
+    for number, asked_of, request, entity, zone, sources, everything in wanted:
         if asked_of is not None and await _is_busy(server, asked_of, request):
             await conn.execute(_QUERIES["still_asked"].encode(), {"request": request})
             continue
@@ -55,6 +55,7 @@ async def acquire(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
         for source in sources:
             asked = uuid4()
             names = {"id": number, "entity": entity, "zone": zone, "source": source, "request": asked}
+            names["everything"] = everything
             # Noted first: the answer may arrive before the call returns.
             await conn.execute(_QUERIES["asking"].encode(), names)
             refusal = await _ask(server, source, names)

@@ -1,4 +1,4 @@
-"""`acgs2 topology lint|show|links`."""
+"""`acgs2 topology lint|show|links|apply`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from acgs2.cli.shared import JSON, console, emit, table
 
 app = typer.Typer(no_args_is_help=True)
 _FILE = typer.Argument("local", metavar="FILE", help="A topology file, or local, global, guide.")
+_GONE = typer.Option([], "--gone", metavar="REGION", help="To be removed, and lost with its data.")
 
 
 @app.command()
@@ -102,3 +103,33 @@ def links(file: str = _FILE, as_json: bool = JSON) -> None:
     for link in found:
         shown.add_row(link.a, link.b, f"{link.rtt_ms:.1f}", f"{link.jitter_ms:.2f}", link.source)
     console().print(shown)
+
+
+@app.command()
+def apply(
+    file: str = typer.Argument(..., metavar="FILE", help="The topology as it shall be."),
+    gone: list[str] = _GONE,
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be done."),
+    as_json: bool = JSON,
+) -> None:
+    """Change the topology of the running cluster: add and remove regions, change zones, transfers, settings.
+
+    New regions are given what they may hold before they serve. A region that is removed hands over and
+    forgets first; one that is lost is named with --gone. Broken off, run it again. Exit status 3: refused.
+
+    Example: acgs2 topology apply with-sweden.yaml --dry-run
+    """
+    from acgs2.cli.shared import cluster
+    from acgs2.local.apply import apply as carry_out
+    from acgs2.local.apply import plan
+
+    found, out = cluster(), console()
+    if dry_run:
+        lines = plan(found, file)[1].lines()
+        emit({"changes": lines}) if as_json else out.print("\n".join(lines) or "nothing to change")
+        return
+    changes = carry_out(found, file, (lambda _: None) if as_json else out.print, gone=gone)
+    if as_json:
+        emit({"changes": changes.lines(), "regions": list(found.state.topology.regions)})
+    else:
+        out.print("\n".join(["done:", *changes.lines()]) if changes.lines() else "nothing to change")

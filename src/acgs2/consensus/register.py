@@ -135,7 +135,8 @@ class PaxosRegister:
                 members.enough,
             )
             self._learn(key, [p.vote.promised for p in promises.values()])
-            if any([self.adopt(p.members) for p in promises.values()]):
+            newest = max((p.members for p in promises.values()), key=lambda m: m.epoch, default=members)
+            if self.adopt(newest):
                 continue
             given = {name: p for name, p in promises.items() if p.ok}
             if len(given) >= members.enough:

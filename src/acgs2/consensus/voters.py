@@ -16,7 +16,7 @@ from acgs2.store.templates import fragments
 __all__ = ["DatabaseVoter", "relearn"]
 
 _QUERIES = fragments("votes.sql")
-#: How many calls to one voter are under way at once, each over a connection of its own, made when it is needed.
+#: How many calls to one voter are under way at once, each over a connection of its own.
 _CONNECTIONS = 3
 _CALL_S = 5.0
 T = TypeVar("T")
@@ -117,8 +117,8 @@ def _members(epoch: int | None, names: Sequence[str] | None) -> Members:
 async def relearn(mine: psycopg.AsyncConnection, region: str, others: Mapping[str, DatabaseVoter]) -> bool:
     """Let a database that has forgotten its votes learn them from others; return whether it votes now.
 
-    It needs to hear as many others as make a majority of all, and disturbs nobody before it knows that it votes
-    and that so many can be reached.
+    It needs to hear as many others as make a majority of all, and disturbs nobody before it knows that it
+    votes and that so many can be reached.
 
     Args:
         mine: the database, as acgs_owner.

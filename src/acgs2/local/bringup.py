@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from acgs2 import store
 from acgs2.api.tokens import create_keys
 from acgs2.errors import RuntimeFault
 from acgs2.local.child import Child
+from acgs2.local.control import ask
 from acgs2.local.links.config import LinksConfig, LinkSpec, RouteSpec
 from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data
 from acgs2.local.state import SERVICES, State
@@ -78,6 +80,45 @@ class Bringup:
         self._first = False
         self.step = "ready"
         self.ready_at_s = round(time.monotonic() - self._began_s, 2)
+
+    async def adopt(self, state: State) -> None:
+        """Go by a changed topology: what is new comes up, and servers start anew one after the other.
+
+        A region that is gone has been retired before. Safe to repeat.
+
+        Raises:
+            RuntimeFault: something does not come up.
+        """
+        self._state = state
+        have = {c.region for c in self.children if c.component == "postgres"}
+        new = [region for region in state.topology.regions if region not in have]
+        await asyncio.gather(*(asyncio.to_thread(self._data, region) for region in new))
+        self._links()
+        await asyncio.to_thread(ask, state.ports["links"], state.secrets["links"], {"action": "configure"})
+        for region in have:
+            if self._child(region, "postgres").pid is not None:
+                await asyncio.to_thread(self._found, region)
+        self.children += [self._postgres(region) for region in new]
+        await asyncio.gather(*(self._database(region) for region in new))
+        for region in have:
+            self._server(region)
+            server = self._child(region, "server")
+            if server.pid is not None:
+                await server.stop()
+                await self._up(server)
+        servers = [self._server(region) for region in new]
+        self.children += servers
+        await asyncio.gather(*(self._up(server) for server in servers))
+
+    async def retire(self, region: str) -> None:
+        """Stop a region for good and remove its data; whoever asks has seen to it that nobody needs it."""
+        gone = [c for c in self.children if c.region == region]
+        self.children = [c for c in self.children if c.region != region]
+        await asyncio.gather(*(c.stop() for c in gone))
+        await asyncio.to_thread(shutil.rmtree, self._state.region_path(region), ignore_errors=True)
+
+    def _child(self, region: str, component: str) -> Child:
+        return next(c for c in self.children if (c.region, c.component) == (region, component))
 
     def _template(self) -> None:
         template = self._state.path / "template"
@@ -187,8 +228,7 @@ class Bringup:
         await self.ready(child)
 
     async def _database(self, region: str) -> None:
-        child = next(c for c in self.children if c.region == region and c.component == "postgres")
-        await self._up(child)
+        await self._up(self._child(region, "postgres"))
         await asyncio.to_thread(self._found, region)
 
     async def again(self, child: Child) -> None:

@@ -49,6 +49,7 @@ class Child:
         self.component = component
         self.phase: Phase = "waiting"
         self.restarts = 0
+        self.starts = 0
         self.wanted = False
         self._command = list(command)
         self._log = log
@@ -66,6 +67,7 @@ class Child:
     async def start(self) -> None:
         """Start the process; it appends what it prints to its log."""
         self.wanted = True
+        self.starts += 1
         self.phase = "starting"
         with self._log.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(

@@ -15,7 +15,7 @@ import psycopg
 from acgs2.errors import AcgsError, InputError, RuntimeFault
 from acgs2.local.control import ask, raise_answer
 from acgs2.local.state import State, create_state, default_path, open_state
-from acgs2.topology import load, locate
+from acgs2.topology import Topology, load, locate
 
 __all__ = ["Cluster", "up"]
 
@@ -49,6 +49,16 @@ class Cluster:
             self.state.secrets["links"],
             {"action": action, "a": a, "b": b, **request},
         )
+
+    def adopt(self, topology: Topology, text: str) -> None:
+        """Have the supervisor go by a changed topology; raises RuntimeFault if something does not come up.
+
+        Args:
+            topology: what the cluster shall run by; regions that it lacks have been retired.
+            text: the topology file that says so.
+        """
+        self.state = self.state.adopt(topology, text)
+        self.ask("adopt")
 
     def clock(self, region: str, offset_ms: float) -> None:
         """Set how far a region's time is ahead of the machine's; its database is given that time at once.

@@ -9,10 +9,12 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from acgs2.errors import RuntimeFault
@@ -78,6 +80,21 @@ class State:
         """Return the base URL of a region's server."""
         return f"http://127.0.0.1:{self.ports[f'api/{region}']}"
 
+    def adopt(self, topology: Topology, text: str) -> State:
+        """Write a changed topology down, with ports for what is new, and return the state by it.
+
+        Args:
+            topology: what the cluster shall run by.
+            text: the topology file that says so.
+
+        Raises:
+            RuntimeFault: a port of the topology is taken (`port-in-use`).
+        """
+        ports = choose_ports(topology, self.ports)
+        _write(self.path / "state.json", json.dumps({"format": FORMAT, "ports": ports}, indent=1), 0o644)
+        _write(self.topology_path, text, 0o644)
+        return State(self.path, topology, ports, self.secrets)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep others from changing the cluster; raises RuntimeFault `state-busy`."""
@@ -139,7 +156,7 @@ def create_state(path: Path, topology_path: Path) -> State:
                 "state-other-topology",
                 f"The cluster in {path} runs the topology {state.topology.name}, and it differs from "
                 f"{topology_path}.",
-                hint="Name another directory with --state, or `acgs2 down --destroy` this one first.",
+                hint="Name another directory with --state, or change this one: `acgs2 topology apply FILE`.",
                 path=str(path),
             )
         return state
@@ -167,8 +184,12 @@ def create_state(path: Path, topology_path: Path) -> State:
     return State(path, topology, ports, keys)
 
 
-def choose_ports(topology: Topology) -> dict[str, int]:
+def choose_ports(topology: Topology, have: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:
     """Choose a port for everything that listens: free ones, or from the topology's base port on.
+
+    Args:
+        topology: which regions there are, and from which port on.
+        have: ports chosen before; they stay, those of regions that are gone do not.
 
     Raises:
         RuntimeFault: a port of the topology is taken (`port-in-use`).
@@ -177,20 +198,20 @@ def choose_ports(topology: Topology) -> dict[str, int]:
     names += [f"{service}/{region}" for region in topology.regions for service in SERVICES]
     for source, target in topology.directions():
         names += [f"route/{source}/{target}/{service}" for service in SERVICES]
-    base = topology.local.base_port
+    ports = {name: have[name] for name in names if name in have}
+    base, used = topology.local.base_port, {*have.values()}
+    wanted = repeat(0) if base is None else (port for port in range(base, 65536) if port not in used)
     with ExitStack() as held:
-        ports: dict[str, int] = {}
-        for number, name in enumerate(names):
+        for name, number in zip([n for n in names if n not in ports], wanted, strict=False):
             sock = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            wanted = 0 if base is None else base + number
             try:
-                sock.bind(("127.0.0.1", wanted))
+                sock.bind(("127.0.0.1", number))
             except OSError as error:
                 raise RuntimeFault(
                     "port-in-use",
-                    f"Port {wanted} for {name} is taken.",
+                    f"Port {number} for {name} is taken.",
                     hint="Stop what uses it, or change local.base_port in the topology.",
-                    port=wanted,
+                    port=number,
                 ) from error
             ports[name] = sock.getsockname()[1]
     return ports

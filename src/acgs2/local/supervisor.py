@@ -66,9 +66,10 @@ class Supervisor:
     async def _keep(self, child: Child) -> None:
         """Start a child again when it ends without having been asked to."""
         while True:
+            start = child.starts
             code = await child.wait()
-            if not child.wanted:
-                return
+            if not child.wanted or child.starts != start:
+                return  # stopped on purpose; whoever starts it again watches it
             child.phase = "crashed"
             _LOG.warning("%s %s ended with status %s", child.region, child.component, code)
             await asyncio.sleep(_BACKOFF_S[min(child.restarts, len(_BACKOFF_S) - 1)])
@@ -87,6 +88,11 @@ class Supervisor:
             self._stop.set()
         elif action in ("kill", "freeze", "thaw", "start"):
             await self._signal(str(action), str(request.get("region")), str(request.get("component", "all")))
+        elif action == "adopt":
+            self._state = open_state(self._state.path)
+            await self._bringup.adopt(self._state)
+        elif action == "retire":
+            await self._bringup.retire(str(request.get("region")))
         elif action != "status":
             raise InputError("unknown-action", f"There is no action {action!r}.")
         return self._bringup.status()

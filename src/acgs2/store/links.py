@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import sql
@@ -18,7 +18,7 @@ from acgs2.store.life import Life
 from acgs2.store.region import link_name
 from acgs2.store.templates import fragments
 
-__all__ = ["Greeting", "Incoming", "greet", "incoming", "link", "why_relink"]
+__all__ = ["Greeting", "Incoming", "greet", "incoming", "link", "unsubscribe_now", "why_relink"]
 
 _QUERIES = fragments("lives.sql")
 _SUBSCRIPTION = fragments("region.sql")
@@ -27,7 +27,7 @@ _SLOT_TRIES = 50
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a peer answers: its life, whether it knows a later one of ours, its position, our slot, its time."""
+    """What a peer answers: its life, whether it knows a later one of ours, position, slot, time."""
 
     incarnation: str
     replaced: bool
@@ -101,11 +101,8 @@ async def link(
     identifier = sql.Identifier(name)
     subscribed = await (await here.execute(_SUBSCRIPTION["subscribed"].encode(), {"name": name})).fetchone()
     if subscribed:
-        for action in ("DISABLE", "SET (slot_name = NONE)"):
-            await here.execute(
-                sql.SQL("ALTER SUBSCRIPTION {} ").format(identifier) + sql.SQL(cast(LiteralString, action))
-            )
-        await here.execute(sql.SQL("DROP SUBSCRIPTION {}").format(identifier))
+        for statement in _unsubscribing(name):
+            await here.execute(statement)
     if reason != "first":
         await _slot_anew(there, name)
     info = sql.Literal(f"{conninfo} application_name={name}_{incarnation}")
@@ -114,6 +111,24 @@ async def link(
     await here.execute(
         _QUERIES["note_link"].encode(), {"peer": peer, "incarnation": incarnation, "reason": reason}
     )
+
+
+def unsubscribe_now(here: psycopg.Connection[Any], region: str, peer: str) -> None:
+    """Drop the link from a peer that is gone for good; its slot is gone with it."""
+    name = link_name(peer, region)
+    if here.execute(_SUBSCRIPTION["subscribed"].encode(), {"name": name}).fetchone():
+        for statement in _unsubscribing(name):
+            here.execute(statement)
+
+
+def _unsubscribing(name: str) -> list[sql.Composed]:
+    """Return the statements that drop a subscription without asking the other side for its slot."""
+    texts = (
+        "ALTER SUBSCRIPTION {} DISABLE",
+        "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+        "DROP SUBSCRIPTION {}",
+    )
+    return [sql.SQL(text).format(sql.Identifier(name)) for text in texts]
 
 
 async def _slot_anew(there: psycopg.AsyncConnection, name: str) -> None:

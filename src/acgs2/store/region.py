@@ -79,11 +79,13 @@ def found(
             conn.execute(
                 queries["know_region"].encode(), {"name": name, "role": each.role, "cloud": each.cloud}
             )
-        for kind, records in genesis(topology).items():
+        # Whoever comes later is given the register by the others: it may have changed since.
+        for kind, records in genesis(topology).items() if first else ():
             holders = sorted(topology.regions)
             conn.execute(
                 b"SELECT acgs.merge_directly(%s, %s, %s)", (kind, json.dumps(records, default=str), holders)
             )
+        conn.execute(b"SELECT acgs.refresh_rules()")
         conn.execute(f"SET LOCAL ROLE {OWNER}".encode())
         for peer in topology.peers(region):
             conn.execute(b"SELECT acgs.ensure_publication(%s)", (peer,))

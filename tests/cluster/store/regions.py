@@ -62,14 +62,14 @@ class Regions:
 
     def _acquire(self, region: str) -> None:
         conn = self.owner[region]
-        query = b"SELECT id, entity, zone FROM acgs.acquisition WHERE asked_at IS NULL"
-        for number, entity, zone in conn.execute(query).fetchall():
+        query = b"SELECT id, entity, zone, source FROM acgs.acquisition WHERE asked_at IS NULL"
+        for number, entity, zone, wanted in conn.execute(query).fetchall():
             sources = conn.execute(
                 b"SELECT residency FROM acgs.rule WHERE entity = %s AND zone = %s", (entity, zone)
             ).fetchone()
             assert sources is not None
             refusals: set[str | None] = set()
-            for source in (s for s in sources[0] if s != region):
+            for source in (s for s in ([wanted] if wanted else sources[0]) if s != region):
                 request = uuid4()
                 conn.execute(
                     b"UPDATE acgs.acquisition SET asked_at = now(), request = %s WHERE id = %s",
@@ -77,7 +77,8 @@ class Regions:
                 )
                 try:
                     self.admin[source].execute(
-                        b"SELECT acgs.ask(%s, %s, %s, %s, NULL, NULL)", (request, region, entity, zone)
+                        b"SELECT acgs.ask(%s, %s, %s, %s, NULL, NULL, %s)",
+                        (request, region, entity, zone, wanted is None),
                     )
                     break
                 except psycopg.DatabaseError as error:

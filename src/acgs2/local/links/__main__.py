@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,14 +26,36 @@ class Links:
 
     def __init__(self, config: LinksConfig) -> None:
         self._lines: dict[tuple[str, str], Line] = {}
+        self._routes: list[Route] = []
+        self._new(config)
+
+    def _new(self, config: LinksConfig) -> list[Route]:
+        """Make the lines and routes that there are not yet, and return those routes."""
         for link in config.links:
             for a, b in ((link.a, link.b), (link.b, link.a)):
-                self._lines[a, b] = Line(
-                    link.rtt_ms, link.jitter_ms, link.bandwidth_mbps, link.loss, rng=Random(f"{a}{b}")
-                )
-        self._routes = [
-            Route(r, self.line(r.source, r.target), self.line(r.target, r.source)) for r in config.routes
+                if (a, b) not in self._lines:
+                    self._lines[a, b] = Line(
+                        link.rtt_ms, link.jitter_ms, link.bandwidth_mbps, link.loss, rng=Random(f"{a}{b}")
+                    )
+        have = {route.spec for route in self._routes}
+        made = [
+            Route(r, self.line(r.source, r.target), self.line(r.target, r.source))
+            for r in config.routes
+            if r not in have
         ]
+        self._routes += made
+        return made
+
+    async def configure(self, config: LinksConfig) -> dict[str, Any]:
+        """Go by a changed configuration: new routes listen, those that are gone end; the others go on."""
+        gone = [route for route in self._routes if route.spec not in config.routes]
+        self._routes = [route for route in self._routes if route not in gone]
+        for route in gone:
+            route.close()
+        kept = {(r.source, r.target) for r in config.routes}
+        self._lines = {ends: line for ends, line in self._lines.items() if ends in kept}
+        await self._listen(self._new(config))
+        return self.status()
 
     def line(self, a: str, b: str) -> Line:
         """Return the line from a to b; raises InputError `unknown-link`."""
@@ -46,7 +69,10 @@ class Links:
 
     async def start(self) -> None:
         """Listen on every route; raises RuntimeFault `port-in-use`."""
-        for route in self._routes:
+        await self._listen(self._routes)
+
+    async def _listen(self, routes: Iterable[Route]) -> None:
+        for route in routes:
             try:
                 await route.start()
             except OSError as error:
@@ -79,7 +105,9 @@ class Links:
                         setattr(line, name, None if request[name] is None else float(request[name]))
         else:
             raise InputError(
-                "unknown-action", f"There is no action {action!r}.", hint="Use status, cut, restore or set."
+                "unknown-action",
+                f"There is no action {action!r}.",
+                hint="Use status, cut, restore, set or configure.",
             )
         for route in self._routes:
             if {route.spec.source, route.spec.target} == {a, b}:
@@ -112,12 +140,15 @@ class Links:
         }
 
 
-async def run(config: LinksConfig) -> None:
-    """Run until SIGTERM or SIGINT."""
+async def run(path: Path) -> None:
+    """Run by a configuration file until SIGTERM or SIGINT."""
+    config = _read(path)
     links = Links(config)
     await links.start()
 
     async def handle(request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("action") == "configure":
+            return await links.configure(_read(path))
         return links.handle(request)
 
     server = await serve(config.control_port, config.token, handle)
@@ -128,11 +159,14 @@ async def run(config: LinksConfig) -> None:
     server.close()
 
 
+def _read(path: Path) -> LinksConfig:
+    return msgspec.json.decode(path.read_bytes(), type=LinksConfig)
+
+
 def main() -> int:
     """Run the links; returns the exit status."""
     try:
-        config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=LinksConfig)
-        uvloop.run(run(config))
+        uvloop.run(run(Path(sys.argv[1])))
     except AcgsError as error:
         print(json.dumps(error.as_dict()), file=sys.stderr)
         return error.exit_code

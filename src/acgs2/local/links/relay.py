@@ -207,6 +207,12 @@ class Route:
             connection.there.pump()
             connection.back.pump()
 
+    def close(self) -> None:
+        """Listen no more, and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        self.reset()
+
     def reset(self) -> None:
         """Kill every connection with a reset, as a middlebox does that forgot them."""
         linger = struct.pack("ii", 1, 0)

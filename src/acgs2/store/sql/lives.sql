@@ -19,7 +19,7 @@ FROM acgs.incoming AS i WHERE i.peer = %(peer)s
 -- name: note_link
 SELECT acgs.note_link(%(peer)s, %(incarnation)s, %(reason)s)
 -- name: note_seeded
-SELECT acgs.note_seeded()
+SELECT acgs.note_seeded(%(away)s)
 -- name: stand_down
 SELECT acgs.stand_down()
 -- name: end_readers

@@ -17,6 +17,6 @@ SELECT key, vv, origin, digest FROM acgs.details(%(entity)s, %(zone)s, %(peer)s,
 -- name: doubt
 SELECT acgs.doubt(%(entity)s, %(key)s, %(zone)s, %(peer)s)
 -- name: ask
-SELECT acgs.ask(gen_random_uuid(), %(region)s, %(entity)s, %(zone)s, %(after)s, %(upto)s)
+SELECT acgs.ask(gen_random_uuid(), %(region)s, %(entity)s, %(zone)s, %(after)s, %(upto)s, false)
 -- name: give
 INSERT INTO acgs.due (entity, kind, keys, targets) VALUES (%(entity)s, 'put', %(keys)s, ARRAY[%(peer)s])

@@ -60,7 +60,7 @@ BEGIN
         PERFORM acgs.owe_emptying('{{entity}}');
         INSERT INTO acgs.duty (entity, key, region, zone, kind)
         SELECT '{{entity}}', c.key, s.region, c.zone, 'erase' FROM changed AS c CROSS JOIN unnest(c.sent_to) AS s (region)
-        WHERE c.erased AND c.origin NOT LIKE s.region || '#%'
+        WHERE c.erased AND c.origin NOT LIKE s.region || '#%' AND s.region IN (SELECT r.name FROM acgs.region AS r)
         ON CONFLICT (entity, key, region) DO UPDATE SET kind = 'erase', rights = '{}', since = clock_timestamp(), done_at = NULL;
     END IF;
     {{after}}

@@ -35,6 +35,7 @@ BEGIN
         CROSS JOIN LATERAL (SELECT (w.rights - 'consents') || CASE WHEN w.withdrawn ? s.region
             THEN jsonb_build_object('consents', jsonb_build_object(s.region, w.withdrawn -> s.region)) ELSE '{}' END AS rights) AS n
         WHERE s.region <> ALL (w.holders) AND s.region <> w.region AND n.rights <> '{}'
+            AND s.region IN (SELECT g.name FROM acgs.region AS g)
             AND NOT EXISTS (SELECT FROM acgs.duty AS d WHERE d.entity = '{{entity}}' AND d.key = w.key
                 AND d.region = s.region AND d.kind = 'expel' AND d.rights = n.rights)
     ), taken AS (
@@ -103,7 +104,8 @@ BEGIN
         GROUP BY c.region, c.erased, c.zone, c.residency, c.targets, c.basis, c.register_version, c.part
     ), owed AS (
         INSERT INTO acgs.duty (entity, key, region, zone, kind)
-        SELECT '{{entity}}', p.key, n, p.zone, 'erase' FROM part AS p CROSS JOIN unnest(p.targets) AS n WHERE p.erased
+        SELECT '{{entity}}', p.key, n, p.zone, 'erase' FROM part AS p CROSS JOIN unnest(p.targets) AS n
+        WHERE p.erased AND n IN (SELECT g.name FROM acgs.region AS g)
         ON CONFLICT DO NOTHING
     ), written AS (
         INSERT INTO acgs.journal

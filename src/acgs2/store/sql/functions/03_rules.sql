@@ -118,7 +118,11 @@ BEGIN
     END IF;
     IF holds AND NOT held THEN
         INSERT INTO acgs.acquisition (entity, zone, source)
-        SELECT decided.entity, decided.zone, NULL
+        SELECT decided.entity, decided.zone, NULL FROM acgs.self AS s WHERE s.seeded
+        UNION ALL
+        -- A life that is being given its data asks everyone: what one lacks another may have.
+        SELECT decided.entity, decided.zone, i.peer FROM acgs.incoming AS i CROSS JOIN acgs.self AS s
+        WHERE NOT s.seeded AND i.peer = ANY (decided.residency || decided.by_consent)
         UNION ALL
         SELECT m.entity, m.zone, m.source FROM acgs.missed AS m WHERE m.entity = decided.entity AND m.zone = decided.zone
         ON CONFLICT DO NOTHING;

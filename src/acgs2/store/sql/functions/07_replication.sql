@@ -32,6 +32,38 @@ BEGIN
 END
 $fn$;
 
+-- Takes a region that is gone for good out of this one: nothing is sent to it any more, and what it still owed is
+-- closed, with an incident that says on whose word.
+CREATE OR REPLACE FUNCTION acgs.forget_region(gone text, principal text) RETURNS void
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    link text := acgs.link_name((SELECT s.region FROM acgs.self AS s), gone);
+    owed bigint;
+BEGIN
+    DELETE FROM acgs.region WHERE name = gone;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    DELETE FROM acgs.peer WHERE region = gone;
+    DELETE FROM acgs.incoming WHERE peer = gone;
+    DELETE FROM acgs.careful_link WHERE source = gone;
+    DELETE FROM acgs.link_error WHERE source = gone;
+    DELETE FROM acgs.missed WHERE source = gone;
+    DELETE FROM acgs.acquisition WHERE source = gone;
+    UPDATE acgs.acquisition SET asked = NULL, asked_at = NULL, request = NULL WHERE asked = gone;
+    DELETE FROM acgs.provision WHERE target = gone;
+    UPDATE acgs.due SET targets = array_remove(targets, gone) WHERE gone = ANY (targets);
+    DELETE FROM acgs.due WHERE targets = '{}' AND kind <> 'done';
+    WITH closed AS (UPDATE acgs.duty SET done_at = clock_timestamp() WHERE region = gone AND done_at IS NULL RETURNING 1)
+    SELECT count(*) INTO owed FROM closed;
+    INSERT INTO acgs.incident (kind, source, detail, closed_at)
+    VALUES ('region-removed', gone, jsonb_build_object('by', principal, 'duties_closed', owed), clock_timestamp());
+    EXECUTE format('DROP PUBLICATION IF EXISTS %I', link);
+    PERFORM pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = link;
+    PERFORM acgs.refresh_rules();
+END
+$fn$;
+
 -- Sends a heartbeat to every peer, so that lag is known where nothing is written.
 CREATE OR REPLACE FUNCTION acgs.beat() RETURNS void
 LANGUAGE sql SECURITY DEFINER AS $fn$

@@ -1,8 +1,9 @@
 -- How a region is given what it may hold and does not have: it asks another, which emits it to it alone,
 -- through the journal like everything else; the merge makes repetition and overlap harmless.
 
--- Takes a peer's request for an entity of a zone, or for a range of its keys.
-CREATE OR REPLACE FUNCTION acgs.ask(request uuid, target text, p_entity text, p_zone text, first_after uuid, last_key uuid)
+-- Takes a peer's request for an entity of a zone, or for a range of its keys. One that counts on being given
+-- everything is refused by a region that does not hold, or has not been given, everything itself.
+CREATE OR REPLACE FUNCTION acgs.ask(request uuid, target text, p_entity text, p_zone text, first_after uuid, last_key uuid, everything boolean)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
     rule acgs.rule;
@@ -14,8 +15,9 @@ BEGIN
     IF target = ANY (rule.residency || rule.by_consent) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'AC011', MESSAGE = 'asked-without-right', DETAIL = jsonb_build_object(
             'entity', p_entity, 'zone', p_zone, 'target', target, 'register_version', rule.register_version);
-    ELSIF NOT rule.region = ANY (rule.residency)
-        OR EXISTS (SELECT FROM acgs.acquisition AS a WHERE a.entity = p_entity AND a.zone = p_zone AND a.source IS NULL) THEN
+    ELSIF NOT rule.region = ANY (rule.residency || rule.by_consent) OR (everything AND (NOT rule.region = ANY (rule.residency)
+        OR EXISTS (SELECT FROM acgs.acquisition AS a WHERE a.entity = p_entity AND a.zone = p_zone AND a.source IS NULL)
+        OR EXISTS (SELECT FROM acgs.self AS s WHERE NOT s.seeded))) THEN
         RAISE EXCEPTION USING ERRCODE = 'AC012', MESSAGE = 'asked-the-wrong-region', DETAIL = jsonb_build_object(
             'entity', p_entity, 'zone', p_zone, 'region', rule.region);
     END IF;
@@ -28,8 +30,8 @@ BEGIN
     VALUES (request, target, p_entity, p_zone, first_after, last_key) ON CONFLICT DO NOTHING;
 END
 $fn$;
-REVOKE EXECUTE ON FUNCTION acgs.ask(uuid, text, text, text, uuid, uuid) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION acgs.ask(uuid, text, text, text, uuid, uuid) TO acgs_link;
+REVOKE EXECUTE ON FUNCTION acgs.ask(uuid, text, text, text, uuid, uuid, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION acgs.ask(uuid, text, text, text, uuid, uuid, boolean) TO acgs_link;
 
 -- Returns how many records have been emitted for a request, NULL once nothing of it is left to do.
 CREATE OR REPLACE FUNCTION acgs.asked(p_request uuid) RETURNS bigint

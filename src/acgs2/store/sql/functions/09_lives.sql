@@ -95,11 +95,12 @@ BEGIN
 END
 $fn$;
 
--- Notes that this life has been given all that others could give; from here on it writes and serves.
-CREATE OR REPLACE FUNCTION acgs.note_seeded() RETURNS boolean
+-- Notes that this life has been given all that others could give; from here on it writes and serves. Peers that are
+-- away are not waited for: what only they have comes when they are back.
+CREATE OR REPLACE FUNCTION acgs.note_seeded(away text[]) RETURNS boolean
 LANGUAGE plpgsql AS $fn$
 BEGIN
-    IF EXISTS (SELECT FROM acgs.acquisition) OR EXISTS (SELECT FROM acgs.sweep) THEN
+    IF EXISTS (SELECT FROM acgs.acquisition AS a WHERE (a.source = ANY (away)) IS NOT TRUE) OR EXISTS (SELECT FROM acgs.sweep) THEN
         RETURN false;
     END IF;
     UPDATE acgs.self SET seeded = true WHERE NOT seeded;
