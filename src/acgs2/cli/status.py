@@ -45,6 +45,10 @@ def status(as_json: bool = JSON) -> None:
             str(seen[region].get("incidents_open", "-")),
         )
     out.print(shown)
+    for region in regions:
+        for part in state["regions"].get(region, []):
+            if "said" in part:
+                out.print(f"[red]{region} {part['component']}:[/] {part['said']}", soft_wrap=True)
     links = table("\nLag of the last minute", "from", "to", "link one way ms", "p50 ms", "p99 ms")
     delays = {frozenset((n.a, n.b)): n.rtt_ms / 2 for n in found.state.topology.links()}
     for region in regions:

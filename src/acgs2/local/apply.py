@@ -19,7 +19,7 @@ from acgs2.api.tokens import mint
 from acgs2.errors import RefusedError, RuntimeFault
 from acgs2.local.cluster import Cluster
 from acgs2.residency import lint
-from acgs2.store.register import amend, forget, left_behind
+from acgs2.store.register import amend, forget, left_behind, wanting
 from acgs2.topology import Topology, load, locate
 from acgs2.topology.diff import Changes, compare
 
@@ -113,6 +113,7 @@ class _Apply:
             self._say("changing zones and transfers")
             with psycopg.connect(self._cluster.state.dsn(self._live(), "acgs_app"), autocommit=True) as conn:
                 amend(conn, self._after, changes)
+            self._await(self._given, "every region to be given what it may hold now")
         for region in sorted(voters - votes):
             self._say(f"taking the vote from {region}")
             self._call("POST", "/api/v1/voters", {"remove": region})
@@ -170,6 +171,13 @@ class _Apply:
                     hint=f"`acgs2 chaos start {other}`, then run the command again.",
                     region=other,
                 ) from error
+
+    def _given(self) -> bool:
+        for region in filter(self._is_live, self._after.regions):
+            with psycopg.connect(self._cluster.state.dsn(region, "acgs_owner"), autocommit=True) as conn:
+                if wanting(conn):
+                    return False
+        return True
 
     def _live(self) -> str:
         """Return a region that stays and is ready; raises RuntimeFault `no-region-ready`."""

@@ -11,7 +11,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -277,10 +276,10 @@ class Bringup:
         deadline_s = time.monotonic() + _READY_S
         while not await asyncio.to_thread(self._is_ready, child):
             if child.pid is None or time.monotonic() > deadline_s:
-                log = self._state.logs / f"{child.region}.{child.component}.log"
+                child.phase = "starting" if child.pid is not None else "crashed"
                 raise RuntimeFault(
                     "not-ready",
-                    f"{child.component} of {child.region} does not come up: {_tail(log)}",
+                    f"{child.component} of {child.region} does not come up: {child.last_words()}",
                     hint=f"See `acgs2 logs {child.region}`.",
                     region=child.region,
                 )
@@ -302,11 +301,3 @@ class Bringup:
 
 def _connected(dsn: str) -> psycopg.Connection:
     return psycopg.connect(dsn, autocommit=True, connect_timeout=5)
-
-
-def _tail(log: Path) -> str:
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        return "it left no log."
-    return lines[-1] if lines else "it said nothing."

@@ -127,5 +127,19 @@ class Child:
             return
 
     def status(self) -> dict[str, object]:
-        """Return what there is to say of it."""
-        return {"component": self.component, "phase": self.phase, "pid": self.pid, "restarts": self.restarts}
+        """Return what there is to say of it; of one that does not run, the last that it said."""
+        shown: dict[str, object] = {
+            "component": self.component,
+            "phase": self.phase,
+            "pid": self.pid,
+            "restarts": self.restarts,
+        }
+        return shown | ({"said": self.last_words()} if self.phase == "crashed" else {})
+
+    def last_words(self) -> str:
+        """Return the last line of the log."""
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            return "it left no log."
+        return lines[-1] if lines else "it said nothing."

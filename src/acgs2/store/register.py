@@ -22,7 +22,7 @@ from acgs2.topology import Topology
 from acgs2.topology.diff import Changes
 from acgs2.topology.models import Transfer
 
-__all__ = ["amend", "forget", "left_behind"]
+__all__ = ["amend", "forget", "left_behind", "wanting"]
 
 _QUERIES = fragments("register.sql")
 
@@ -63,6 +63,11 @@ def _values(transfer: Transfer) -> dict[str, Any]:
         "expires": instant(transfer.expires),
         "certified": transfer.importer_certified,
     }
+
+
+def wanting(conn: psycopg.Connection[Any]) -> int:
+    """Return how many kinds of records a region still waits to be given."""
+    return int(_value(conn, "wanting"))
 
 
 def left_behind(conn: psycopg.Connection[Any], peers: Sequence[str]) -> str | None:

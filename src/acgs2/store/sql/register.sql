@@ -16,6 +16,8 @@ UPDATE acgs.transfer AS t SET revoked = clock_timestamp()
 WHERE t.revoked IS NULL AND NOT t.erased
     AND (t.from_zone, t.to_region, t.instrument) = (%(zone)s, %(to)s, %(instrument)s) AND t.entities = %(entities)s
     AND (t.begins, t.expires) IS NOT DISTINCT FROM (%(begins)s::timestamptz, %(expires)s::timestamptz)
+-- name: wanting
+SELECT count(*) FROM acgs.acquisition
 -- name: busy
 SELECT EXISTS (SELECT FROM acgs.due) OR EXISTS (SELECT FROM acgs.sweep) OR EXISTS (SELECT FROM acgs.move WHERE done_at IS NULL)
 -- name: unread
