@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -155,3 +156,29 @@ def test_a_tenant_moves_and_its_old_regions_forget_it(regions: Regions) -> None:
     assert row is not None
     assert row[0] == "us"
     assert CENTRAL not in row[1]
+
+
+def test_looking_at_the_clock_does_not_undo_what_was_just_learned(regions: Regions) -> None:
+    """Rules are worked out anew once a second: that must not put an older answer over a newer one."""
+    stop = threading.Event()
+
+    def look() -> None:
+        with regions.server.connect(regions.names[SG], "acgs_owner") as conn:
+            while not stop.is_set():
+                conn.execute(b"SELECT acgs.refresh_rules()")
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    rule = b"SELECT residency FROM acgs.rule WHERE entity = 'agent' AND zone = 'sg'"
+    try:
+        for _ in range(20):
+            key = regions.transfer(SG, "sg", WEST, "scc", ["agent"])
+            assert regions.owner[SG].execute(rule).fetchone() == ([SG, WEST],)
+            regions.revoke(SG, key)
+            assert regions.owner[SG].execute(rule).fetchone() == ([SG],)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    regions.settled()
