@@ -61,7 +61,7 @@ DECLARE
     about record;
     chosen uuid[];
 BEGIN
-    FOR about IN SELECT e.name, e.subject FROM acgs.entity AS e WHERE e.subject IS NOT NULL AND e.name <> 'consent' LOOP
+    FOR about IN SELECT e.name, e.subject FROM acgs.entity AS e WHERE e.subject IS NOT NULL LOOP
         EXECUTE format('SELECT array_agg(key) FROM acgs.%I WHERE %I = ANY ($1)', about.name, about.subject)
         INTO chosen USING subjects;
         IF chosen IS NOT NULL THEN
