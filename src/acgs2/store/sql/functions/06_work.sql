@@ -177,10 +177,13 @@ BEGIN
     END IF;
     PERFORM acgs.empty_journal();
     INSERT INTO acgs.disposal (region, entity, zone, register_version, records, began_at, done_at)
-    SELECT me, d.entity, d.detail ->> 'zone', (d.detail -> 'register_version')::bigint, (d.detail -> 'records')::bigint,
+    SELECT DISTINCT ON (d.entity, d.detail ->> 'zone', d.detail -> 'register_version')
+        me, d.entity, d.detail ->> 'zone', (d.detail -> 'register_version')::bigint, (d.detail -> 'records')::bigint,
         (d.detail ->> 'began_at')::timestamptz, clock_timestamp()
     FROM acgs.due AS d WHERE d.id = ANY (reported) AND d.detail ->> 'kind' = 'swept'
-    ON CONFLICT DO NOTHING;
+    ORDER BY d.entity, d.detail ->> 'zone', d.detail -> 'register_version', d.id DESC
+    ON CONFLICT (region, entity, zone, register_version) DO UPDATE SET
+        records = excluded.records, began_at = excluded.began_at, done_at = excluded.done_at;
     INSERT INTO acgs.journal
         (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
     SELECT me, d.entity, CASE d.detail ->> 'kind' WHEN 'swept' THEN 'swept' ELSE 'done' END, '*',
@@ -224,7 +227,8 @@ BEGIN
         INSERT INTO acgs.disposal (region, entity, zone, register_version, records, began_at, done_at)
         VALUES (entry.source, entry.entity, told ->> 'zone', (told -> 'register_version')::bigint,
             (told -> 'records')::bigint, (told ->> 'began_at')::timestamptz, (told ->> 'done_at')::timestamptz)
-        ON CONFLICT DO NOTHING;
+        ON CONFLICT (region, entity, zone, register_version) DO UPDATE SET
+            records = excluded.records, began_at = excluded.began_at, done_at = excluded.done_at;
     ELSE
         UPDATE acgs.duty AS d SET done_at = clock_timestamp()
         WHERE d.entity = entry.entity AND d.region = entry.source AND d.done_at IS NULL
