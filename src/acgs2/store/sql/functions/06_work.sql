@@ -122,6 +122,7 @@ BEGIN
         WHERE s.entity = task.entity AND s.zone = task.zone;
         RETURN cardinality(chosen);
     END IF;
+    PERFORM acgs.review_quarantine(task.entity, task.zone);
     DELETE FROM acgs.sweep AS s WHERE s.entity = task.entity AND s.zone = task.zone;
     IF NOT rule.region = ANY (rule.residency) THEN
         INSERT INTO acgs.due (entity, kind, keys, targets, detail)
@@ -157,6 +158,7 @@ BEGIN
         WHERE m.tenant = task.tenant AND m.epoch = task.epoch;
         RETURN cardinality(chosen);
     END IF;
+    PERFORM acgs.review_quarantine(kind, z) FROM unnest(task.from_zones) AS z;
     SELECT min(e.name) INTO kind FROM acgs.entity AS e WHERE e.scope = 'tenant' AND e.name > kind;
     UPDATE acgs.move AS m SET entity = kind, next_key = NULL, done_at = CASE WHEN kind IS NULL THEN clock_timestamp() END
     WHERE m.tenant = task.tenant AND m.epoch = task.epoch;
