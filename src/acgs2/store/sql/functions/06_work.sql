@@ -101,24 +101,75 @@ BEGIN
 END
 $fn$;
 
--- Brings the next records of a changed rule up to it; at the end of a zone that was lost, queues the report.
+-- Returns whether a transaction still runs that may have begun to write an entity before some moment, by older rules.
+CREATE OR REPLACE FUNCTION acgs.written_before(entity text, moment timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $fn$
+BEGIN
+    PERFORM pg_catalog.pg_stat_clear_snapshot();
+    RETURN EXISTS (
+        SELECT FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        WHERE l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+            AND l.relation IN (to_regclass('acgs.' || entity), 'acgs.journal'::regclass)
+            AND l.mode = 'RowExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid() AND a.xact_start <= moment);
+END
+$fn$;
+
+-- Returns keys of records whose residency is not what a rule and their own rights make it.
+CREATE OR REPLACE FUNCTION acgs.left_behind(rule acgs.rule, batch integer) RETURNS uuid[]
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    found uuid[];
+BEGIN
+    EXECUTE format('SELECT array_agg(key) FROM (SELECT key FROM acgs.%I WHERE zone = $1 AND NOT erased '
+        'AND residency <> acgs.holders($2, $3, rights) LIMIT $4) AS k', rule.entity)
+    INTO found USING rule.zone, rule.residency, rule.by_consent, batch;
+    RETURN found;
+END
+$fn$;
+
+-- Does the next part of a sweep; one that waits for a writer lets the others go first.
 CREATE OR REPLACE FUNCTION acgs.sweep_step(batch integer) RETURNS integer
 LANGUAGE plpgsql AS $fn$
 DECLARE
     task acgs.sweep;
+    did integer;
+BEGIN
+    FOR task IN SELECT * FROM acgs.sweep ORDER BY began_at FOR UPDATE SKIP LOCKED LOOP
+        did := acgs.sweep_on(task, batch);
+        IF did > 0 THEN
+            RETURN did;
+        END IF;
+    END LOOP;
+    RETURN 0;
+END
+$fn$;
+
+-- Brings the next records of a changed rule up to it; at the end of a zone that was lost, queues the report.
+CREATE OR REPLACE FUNCTION acgs.sweep_on(task acgs.sweep, batch integer) RETURNS integer
+LANGUAGE plpgsql AS $fn$
+DECLARE
     rule acgs.rule;
     chosen uuid[];
     forgotten bigint;
+    first_key CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
 BEGIN
-    SELECT * INTO task FROM acgs.sweep ORDER BY began_at LIMIT 1 FOR UPDATE SKIP LOCKED;
-    IF task.entity IS NULL THEN
-        RETURN 0;
+    IF task.next_key IS NULL THEN
+        UPDATE acgs.sweep AS s SET next_key = first_key, began_at = clock_timestamp()
+        WHERE s.entity = task.entity AND s.zone = task.zone;
+        RETURN 1;
     END IF;
     SELECT * INTO rule FROM acgs.rule AS r WHERE r.entity = task.entity AND r.zone = task.zone;
     chosen := acgs.next_keys(task.entity, 'zone', task.zone, task.next_key, NULL, batch);
+    IF chosen IS NULL THEN
+        -- What was being written by the older rule meanwhile may be committed behind the sweep's back.
+        IF acgs.written_before(task.entity, task.began_at) THEN
+            RETURN 0;
+        END IF;
+        chosen := acgs.left_behind(rule, batch);
+    END IF;
     IF chosen IS NOT NULL THEN
         forgotten := acgs.settle(task.entity, chosen);
-        UPDATE acgs.sweep AS s SET next_key = chosen[cardinality(chosen)], records = s.records + forgotten
+        UPDATE acgs.sweep AS s SET next_key = greatest(s.next_key, chosen[cardinality(chosen)]), records = s.records + forgotten
         WHERE s.entity = task.entity AND s.zone = task.zone;
         RETURN cardinality(chosen);
     END IF;
@@ -177,7 +228,11 @@ BEGIN
     IF reported IS NULL THEN
         RETURN 0;
     END IF;
-    PERFORM acgs.empty_journal();
+    BEGIN
+        PERFORM acgs.empty_journal();
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 0;  -- somebody is writing; what they write may be in there too
+    END;
     INSERT INTO acgs.disposal (region, entity, zone, register_version, records, began_at, done_at)
     SELECT DISTINCT ON (d.entity, d.detail ->> 'zone', d.detail -> 'register_version')
         me, d.entity, d.detail ->> 'zone', (d.detail -> 'register_version')::bigint, (d.detail -> 'records')::bigint,
