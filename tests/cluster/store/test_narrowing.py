@@ -223,9 +223,9 @@ def test_looking_at_the_clock_does_not_undo_what_was_just_learned(regions: Regio
     try:
         for _ in range(20):
             key = regions.transfer(SG, "sg", WEST, "scc", ["agent"])
-            assert regions.owner[SG].execute(rule).fetchone() == ([SG, WEST],)
+            assert WEST in regions.owner[SG].execute(rule).fetchone()[0]
             regions.revoke(SG, key)
-            assert regions.owner[SG].execute(rule).fetchone() == ([SG],)
+            assert WEST not in regions.owner[SG].execute(rule).fetchone()[0]
     finally:
         stop.set()
         for thread in threads:
