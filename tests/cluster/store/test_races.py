@@ -94,6 +94,26 @@ def test_what_was_being_written_when_the_right_ended_does_not_stay(regions: Race
     assert all(regions.holds(region, late, "agent") for region in act.keepers)
 
 
+def test_a_move_reaches_whoever_was_sent_it_meanwhile(regions: Races) -> None:
+    """The one who moves a tenant does not know to whom others sent it; those who forget it pass that on."""
+    act = ACTS["tenant moves"](regions)
+    act.prepare()
+    for region in regions.names:
+        if region != US:
+            regions.cut(region, US)
+    transfer = regions.transfer(CENTRAL, "fr", SG, "scc", ["tenant", "user_profile"])
+    regions.until(
+        lambda: regions.holds(SG, act.person) and regions.holds(SG, act.tenant, "tenant"), "SG to have it"
+    )
+    act.carry_out()
+    regions.settled()
+    regions.heal()
+    regions.settled()
+    assert wrong(act) == []
+    regions.revoke(CENTRAL, transfer)
+    regions.settled()
+
+
 def gained(regions: Races, before: dict[str, set[tuple[str, UUID]]]) -> dict[str, set[tuple[str, UUID]]]:
     after = regions.held()
     return {region: after[region] - before[region] for region in after if after[region] - before[region]}
