@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: check test demo install
+.PHONY: check test mutants demo install
 
 install:
 	python3 -m venv $(VENV)
@@ -16,6 +16,10 @@ check:
 
 test:
 	$(BIN)/pytest
+
+# Our own code with one promise broken at a time: every one must make its tests fail.
+mutants:
+	$(BIN)/python -m tests.mutants
 
 demo:
 	$(BIN)/acgs2 demo

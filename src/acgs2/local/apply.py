@@ -19,7 +19,7 @@ from acgs2.api.tokens import mint
 from acgs2.errors import RefusedError, RuntimeFault
 from acgs2.local.cluster import Cluster
 from acgs2.residency import lint
-from acgs2.store.register import amend, forget, left_behind, wanting
+from acgs2.store.register import amend, forget, unfinished, wanting
 from acgs2.topology import Topology, load, locate
 from acgs2.topology.diff import Changes, compare
 
@@ -156,7 +156,7 @@ class _Apply:
             self._say(f"{region} hands over and forgets")
             with psycopg.connect(self._cluster.state.dsn(region, "acgs_owner"), autocommit=True) as conn:
                 self._await(
-                    lambda: left_behind(conn, staying) is None, "it", lambda: left_behind(conn, staying)
+                    lambda: unfinished(conn, staying) is None, "it", lambda: unfinished(conn, staying)
                 )
         self._say(f"removing {region}")
         self._cluster.ask("retire", region=region)

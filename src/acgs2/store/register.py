@@ -22,7 +22,7 @@ from acgs2.topology import Topology
 from acgs2.topology.diff import Changes
 from acgs2.topology.models import Transfer
 
-__all__ = ["amend", "forget", "left_behind", "wanting"]
+__all__ = ["amend", "forget", "unfinished", "wanting"]
 
 _QUERIES = fragments("register.sql")
 
@@ -70,7 +70,7 @@ def wanting(conn: psycopg.Connection[Any]) -> int:
     return int(_value(conn, "wanting"))
 
 
-def left_behind(conn: psycopg.Connection[Any], peers: Sequence[str]) -> str | None:
+def unfinished(conn: psycopg.Connection[Any], peers: Sequence[str]) -> str | None:
     """Return why a region that lost all its zones cannot be removed yet, None if it can.
 
     Args:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from tests.cluster.api.conftest import Api
 from tests.cluster.api.test_api import CENTRAL, US, WEST, problem
-from tests.cluster.conftest import await_that
+from tests.cluster.conftest import Server, await_that
+
+from acgs2.store.region import link_name
 
 SCC: dict[str, Any] = {"zone": "eu", "to": US, "instrument": "scc", "entities": ["agent"]}
 
@@ -30,6 +34,8 @@ def user(api: Api, tenant: str, zone: str = "eu", region: str = WEST) -> str:
         ({"expires": "2020-01-01T00:00:00Z"}, 422, "transfer-unlawful"),
         ({"instrument": "cac_assessment"}, 422, "transfer-unlawful"),
         ({"instrument": "adequacy_dpf"}, 422, "transfer-unlawful"),
+        ({"expires": "2020-01-01"}, 400, "bad-request"),
+        ({"to": WEST, "zone": "mars"}, 400, "zone-unknown"),
         ({"entities": []}, 400, "bad-request"),
         ({"expires": "tomorrow"}, 400, "bad-request"),
         ({"surprise": 1}, 400, "bad-request"),
@@ -92,6 +98,52 @@ def test_consent_is_for_a_known_person_and_region(api: Api) -> None:
     del body["evidence"]
     gone = api.call(WEST, "POST", "/api/v1/consents/withdraw", "eu", json=body)
     assert (gone.status_code, gone.json()["given"]) == (200, False)
+
+
+def test_a_withdrawal_wins_over_a_grant_that_crossed_it(
+    server: Server, databases: Mapping[str, str], api: Api
+) -> None:
+    tenant = api.tenant("all", WEST)
+    key = user(api, tenant, "all")
+    await_that(lambda: api.call(CENTRAL, "GET", f"/api/v1/users/{key}").status_code == 200, "the person")
+    body = {"tenant_id": tenant, "subject_id": key, "to_region": US}
+    directions = ((WEST, CENTRAL), (CENTRAL, WEST))
+
+    def links(action: str) -> None:
+        for source, target in directions:
+            with server.connect(databases[target]) as conn:
+                conn.execute(f"ALTER SUBSCRIPTION {link_name(source, target)} {action}".encode())
+
+    def act(region: str, path: str, **more: str) -> int:
+        answer = api.call(region, "POST", f"/api/v1/consents{path}", "all", json=body | more)
+        return answer.status_code
+
+    def states() -> list[Any]:
+        query = b"SELECT grants, withdrawals, acgs.consents(subject_id, true) FROM acgs.consent WHERE subject_id = %s"
+        found = []
+        for name in databases.values():
+            with server.connect(name) as conn:
+                found.append(conn.execute(query, (key,)).fetchone())
+        return found
+
+    links("DISABLE")
+    try:
+        with ThreadPoolExecutor() as pool:
+            given = pool.submit(act, CENTRAL, "", evidence="form 7")
+            gone = pool.submit(act, WEST, "/withdraw")
+            again = pool.submit(act, WEST, "", evidence="form 7")
+            assert {given.result(), again.result()} == {201}
+            assert gone.result() == 200
+        assert act(WEST, "/withdraw") == 200
+    finally:
+        links("ENABLE")
+    await_that(
+        lambda: all(s is not None and len(s[0]) == 2 and s[1] == 2 for s in states()), "all to know of both"
+    )
+    assert [s[2] for s in states()] == [{}, {}, {}]
+    # A grant that knows of the withdrawals is a new one.
+    assert act(CENTRAL, "", evidence="form 8") == 201
+    await_that(lambda: all(US in s[2] for s in states()), "the new consent")
 
 
 def test_erasing_a_person_is_confirmed_by_whoever_held_them(api: Api) -> None:

@@ -210,3 +210,14 @@ def test_voting_in_sql_is_voting_in_python(voter: str, history: list[tuple[bool,
         await sql.close()
 
     asyncio.run(run())
+
+
+def test_a_voter_accepts_nothing_below_its_promise(voter: str) -> None:
+    async def run() -> None:
+        one = DatabaseVoter(voter)
+        assert (await one.prepare("promise", Ballot(2, "b"))).ok
+        assert not (await one.accept("promise", Ballot(1, "a"), "late", "00000000")).ok
+        assert (await one.prepare("promise", Ballot(3, "a"))).vote.value is None
+        await one.close()
+
+    asyncio.run(run())

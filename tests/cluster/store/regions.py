@@ -46,11 +46,13 @@ class Regions:
         self.app = {r: stack.enter_context(server.connect(n, "acgs_app")) for r, n in names.items()}
         self.owner = {r: stack.enter_context(server.connect(n, "acgs_owner")) for r, n in names.items()}
         self.admin = {r: stack.enter_context(server.connect(n)) for r, n in names.items()}
+        #: Regions that are down: they do no work, and nobody asks them for anything.
+        self.resting: set[str] = set()
 
     def work(self, *regions: str) -> int:
-        """Do what is due in these regions, or in all; acquire what they may hold."""
+        """Do what is due in these regions, or in all that are not down; acquire what they may hold."""
         done = 0
-        for region in regions or self.names:
+        for region in regions or [r for r in self.names if r not in self.resting]:
             conn = self.owner[region]
             self._acquire(region)
             while True:
@@ -69,7 +71,8 @@ class Regions:
             ).fetchone()
             assert sources is not None
             refusals: set[str | None] = set()
-            for source in (s for s in ([wanted] if wanted else sources[0]) if s != region):
+            asked = [wanted] if wanted else sources[0]
+            for source in (s for s in asked if s != region and s not in self.resting):
                 request = uuid4()
                 conn.execute(
                     b"UPDATE acgs.acquisition SET asked_at = now(), request = %s WHERE id = %s",
@@ -108,34 +111,40 @@ class Regions:
                 raise AssertionError(f"{error}: {self.pending()}") from error
 
     def _quiet(self) -> bool:
-        return self._idle() and all(self._delivered(region) for region in self.names) and self._idle()
+        return self._idle() and self._delivered() and self._idle()
 
     def _idle(self) -> bool:
         return not self.pending()
 
     def pending(self) -> list[str]:
-        """Return what is due anywhere."""
+        """Return what is due anywhere, but where a region is down."""
         return [
             f"{region} {table} {row}"
             for region, conn in self.owner.items()
+            if region not in self.resting
             for table in ("due", "sweep", "acquisition", "provision")
             for row in conn.execute(f"SELECT * FROM acgs.{table}".encode()).fetchall()
         ]
 
-    def _delivered(self, region: str) -> bool:
-        conn = self.owner[region]
-        conn.execute(b"SELECT acgs.beat()")
-        (position,) = conn.execute(b"SELECT pg_current_wal_lsn()").fetchone() or (None,)
-        (life,) = conn.execute(b"SELECT incarnation FROM acgs.self").fetchone() or ("",)
-        ours = {link_name(region, peer) for peer in self.names if peer != region} - self._cut
-        ours = {f"{name}_{life}" for name in ours}
+    def _delivered(self) -> bool:
+        """Wait until what every region has sent is taken in by all to whom its links run."""
+        sent: dict[str, str] = {}
+        for region, conn in self.owner.items():
+            if region not in self.resting:
+                conn.execute(b"SELECT acgs.beat()")
+                (sent[region],) = conn.execute(b"SELECT pg_current_wal_flush_lsn()::text").fetchone() or ("",)
         query = (
             b"SELECT count(*) FROM pg_stat_replication WHERE application_name = ANY (%s) AND flush_lsn >= %s"
         )
-        await_that(
-            lambda: conn.execute(query, (sorted(ours), position)).fetchone() == (len(ours),),
-            f"what {region} sent to be taken in",
-        )
+        for region, position in sent.items():
+            conn = self.owner[region]
+            (life,) = conn.execute(b"SELECT incarnation FROM acgs.self").fetchone() or ("",)
+            ours = {link_name(region, peer) for peer in self.names if peer != region} - self._cut
+            ours = {f"{name}_{life}" for name in ours}
+            await_that(
+                lambda c=conn, o=ours, p=position: c.execute(query, (sorted(o), p)).fetchone() == (len(o),),
+                f"what {region} sent to be taken in",
+            )
         return True
 
     @property

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 from tests.cluster.conftest import Server
-from tests.cluster.store.regions import CENTRAL, SG, US, WEST, Regions, genesis_transfer, regions_of
+from tests.cluster.store.regions import (
+    CENTRAL,
+    SG,
+    US,
+    WEST,
+    Regions,
+    consent_key,
+    genesis_transfer,
+    regions_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +165,69 @@ def test_a_tenant_moves_and_its_old_regions_forget_it(regions: Regions) -> None:
     assert row is not None
     assert row[0] == "us"
     assert CENTRAL not in row[1]
+
+
+def test_the_record_of_a_consent_goes_with_it(regions: Regions) -> None:
+    """It is about the person too: where it may be by that consent it is held no longer than they are."""
+    transfer = regions.transfer(WEST, "eu", SG, "explicit_consent", ["consent"])
+    tenant = regions.tenant("eu", WEST)
+    key = regions.user(WEST, tenant, "eu")
+    regions.consent(WEST, tenant, key, SG)
+    found = consent_key(key, SG)
+    where = b"SELECT residency FROM acgs.consent WHERE key = %s"
+    regions.until(lambda: regions.holds(SG, found, "consent"), "the consent to be given")
+    regions.settled()
+    for home in (WEST, CENTRAL):
+        assert SG in regions.owner[home].execute(where, (found,)).fetchone()[0]
+    regions.withdraw(CENTRAL, tenant, key, SG)
+    regions.settled()
+    assert not regions.holds(SG, found, "consent")
+    for home in (WEST, CENTRAL):
+        assert SG not in regions.owner[home].execute(where, (found,)).fetchone()[0]
+    regions.revoke(WEST, transfer)
+    regions.settled()
+
+
+def test_every_report_is_kept_also_while_the_register_is_ahead_of_its_time(regions: Regions) -> None:
+    """The register's version is its newest clock; one written by a fast clock stays the newest for a while."""
+    west = regions.owner[WEST]
+    west.execute(b"UPDATE acgs.self SET clock_offset_us = 60000000")
+    west.execute(b"SELECT acgs.refresh_rules()")
+    regions.transfer(WEST, "sg", US, "scc", ["agent"])
+    west.execute(b"UPDATE acgs.self SET clock_offset_us = 0")
+    west.execute(b"SELECT acgs.refresh_rules()")
+    reported = b"SELECT done_at FROM acgs.disposal WHERE (region, entity, zone) = (%s, 'agent', 'eu') ORDER BY 1 DESC"
+    reports = []
+    for _ in range(2):
+        key = regions.transfer(CENTRAL, "eu", SG, "scc", ["agent"])
+        regions.settled()
+        regions.revoke(CENTRAL, key)
+        regions.settled()
+        reports.append(west.execute(reported, (SG,)).fetchone())
+    assert reports[0] < reports[1]
+
+
+def test_looking_at_the_clock_does_not_undo_what_was_just_learned(regions: Regions) -> None:
+    """Rules are worked out anew once a second: that must not put an older answer over a newer one."""
+    stop = threading.Event()
+
+    def look() -> None:
+        with regions.server.connect(regions.names[SG], "acgs_owner") as conn:
+            while not stop.is_set():
+                conn.execute(b"SELECT acgs.refresh_rules()")
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    rule = b"SELECT residency FROM acgs.rule WHERE entity = 'agent' AND zone = 'sg'"
+    try:
+        for _ in range(20):
+            key = regions.transfer(SG, "sg", WEST, "scc", ["agent"])
+            assert WEST in regions.owner[SG].execute(rule).fetchone()[0]
+            regions.revoke(SG, key)
+            assert WEST not in regions.owner[SG].execute(rule).fetchone()[0]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    regions.settled()

@@ -71,10 +71,14 @@ $fn$;
 CREATE OR REPLACE FUNCTION acgs.refresh_rules() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
-    now_us bigint := acgs.now_us();
+    now_us bigint;
     decided acgs.rule;
     had acgs.rule;
 BEGIN
+    -- One at a time, each from what the one before has committed: else one that began before a change of the
+    -- register would write down its older answer after that change.
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('acgs.refresh_rules'));
+    now_us := acgs.now_us();
     FOR decided IN
         SELECT d.*
         FROM (

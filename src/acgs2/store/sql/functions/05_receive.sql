@@ -20,26 +20,11 @@ BEGIN
         now_us := acgs.now_us();
         rule := acgs.decide(entry.entity, entry.zone, now_us);
     END IF;
-    IF entry.kind = 'put' AND entry.hlc_max > now_us + 500000 THEN
-        PERFORM acgs.set_aside(entry, 'clock-ahead', entry.hlc_max - 500000);
-        RETURN 'clock-ahead';
-    END IF;
-    IF entry.kind = 'put' AND NOT rule.columns @> ARRAY(SELECT json_object_keys(entry.records -> 0)) THEN
-        records := acgs.set_unknown_aside(entry, rule.columns);
-        entry.records := records;
-        IF json_array_length(records) = 0 THEN
-            RETURN 'unknown-field';
-        END IF;
-    END IF;
     IF entry.kind = 'expel' THEN
         PERFORM acgs.take_expel(entry);
         RETURN 'expelled';
     ELSIF entry.kind = 'put' THEN
-        IF NOT (rule.region = ANY (rule.residency || rule.by_consent) AND rule.region = ANY (entry.residency)) THEN
-            records := '[]';
-        ELSIF rule.careful THEN
-            records := acgs.admit(entry, rule);
-        END IF;
+        records := acgs.admissible(entry, rule);
         refused := json_array_length(entry.records) - json_array_length(records);
         IF refused > 0 THEN
             -- Dropped, not kept: this region may not hold it. The sender's register or ours is behind.
@@ -53,11 +38,83 @@ BEGIN
                 RETURN 'put-refused';
             END IF;
         END IF;
+        -- Only what may be held is ever set aside; and rights wait neither for a clock nor for a release, so that
+        -- none can end late.
+        IF entry.zone <> '*' AND entry.entity <> 'consent' THEN
+            IF entry.hlc_max > now_us + 500000 THEN
+                RETURN acgs.take_later(entry, records, rule, 'clock-ahead', entry.hlc_max - 500000);
+            ELSIF NOT rule.columns @> ARRAY(SELECT json_object_keys(records -> 0)) THEN
+                PERFORM acgs.take_later(entry, acgs.unknown(records, rule.columns, true), rule, 'unknown-field', NULL);
+                records := acgs.unknown(records, rule.columns, false);
+                IF json_array_length(records) = 0 THEN
+                    RETURN 'unknown-field';
+                END IF;
+            END IF;
+        END IF;
     END IF;
     PERFORM acgs.merge_batch(entry.entity, records, rule.residency);
     PERFORM acgs.follow_up(entry, records, rule);
     RETURN 'merged';
 END
+$fn$;
+
+-- Returns the records of a put that this region may hold.
+CREATE OR REPLACE FUNCTION acgs.admissible(entry acgs.journal, rule acgs.rule) RETURNS json
+LANGUAGE plpgsql STABLE AS $fn$
+BEGIN
+    IF NOT (rule.region = ANY (rule.residency || rule.by_consent) AND rule.region = ANY (entry.residency)) THEN
+        RETURN '[]';
+    ELSIF rule.careful THEN
+        RETURN acgs.admit(entry, rule);
+    END IF;
+    RETURN entry.records;
+END
+$fn$;
+
+-- Sets records of a put aside that cannot be merged yet; those that were erased here meet their tombstone now.
+CREATE OR REPLACE FUNCTION acgs.take_later(entry acgs.journal, records json, rule acgs.rule, reason text, ready_us bigint) RETURNS text
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    erased json;
+    later json;
+BEGIN
+    -- Locked, so that an erasure under way is waited for, and one that comes finds what was set aside.
+    EXECUTE format('SELECT FROM acgs.%I WHERE key = ANY ($1) ORDER BY key FOR SHARE', entry.entity) USING acgs.keys_of(records);
+    EXECUTE format($sql$
+        SELECT coalesce(json_agg(r) FILTER (WHERE t.erased), '[]'), coalesce(json_agg(r) FILTER (WHERE t.erased IS NOT TRUE), '[]')
+        FROM json_array_elements($1) AS r LEFT JOIN acgs.%I AS t ON t.key = (r ->> 'key')::uuid$sql$, entry.entity)
+    INTO erased, later USING records;
+    IF json_array_length(erased) > 0 THEN
+        PERFORM acgs.merge_batch(entry.entity, erased, rule.residency);
+    END IF;
+    IF json_array_length(later) = 0 THEN
+        RETURN 'merged';
+    END IF;
+    entry.records := later;
+    PERFORM acgs.set_aside(entry, reason, ready_us);
+    RETURN reason;
+END
+$fn$;
+
+-- Takes out of quarantine what this region may not hold any more: it can be there and in no table.
+CREATE OR REPLACE FUNCTION acgs.review_quarantine(p_entity text, p_zone text) RETURNS void
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    rule acgs.rule;
+BEGIN
+    SELECT * INTO rule FROM acgs.rule AS r WHERE r.entity = p_entity AND r.zone = p_zone;
+    UPDATE acgs.quarantine AS q SET records = acgs.admissible(acgs.entry_of(q), rule)
+    WHERE q.entity = p_entity AND q.zone = p_zone AND q.kind = 'put';
+    DELETE FROM acgs.quarantine AS q
+    WHERE q.entity = p_entity AND q.zone = p_zone AND q.kind = 'put' AND json_array_length(q.records) = 0;
+END
+$fn$;
+
+-- Returns the journal row that a row of quarantine was.
+CREATE OR REPLACE FUNCTION acgs.entry_of(held acgs.quarantine) RETURNS acgs.journal
+LANGUAGE sql IMMUTABLE AS $fn$
+    SELECT ROW(0, held.at, held.source, held.entity, held.kind, held.zone, '{}', held.residency, '{}', 0,
+        held.hlc_max, held.records)::acgs.journal
 $fn$;
 
 -- Does what a merge makes necessary: rules, rights that differ by record, forwarding, the report of an erasure.
@@ -124,25 +181,12 @@ RETURNS void LANGUAGE sql AS $fn$
         'records', json_array_length(entry.records), 'sent_at', entry.at, 'sqlstate', state)));
 $fn$;
 
--- Sets the records aside in which a field is filled that this release does not know; returns the others.
-CREATE OR REPLACE FUNCTION acgs.set_unknown_aside(entry acgs.journal, known text[]) RETURNS json
-LANGUAGE plpgsql AS $fn$
-DECLARE
-    aside acgs.journal := entry;
-    others json;
-BEGIN
-    SELECT coalesce(json_agg(r.record) FILTER (WHERE u.filled), '[]'),
-        coalesce(json_agg(r.record) FILTER (WHERE NOT u.filled), '[]')
-    INTO aside.records, others
-    FROM json_array_elements(entry.records) AS r (record)
-    CROSS JOIN LATERAL (SELECT
-        EXISTS (SELECT FROM json_each_text(r.record) AS e WHERE e.key <> ALL (known) AND e.value IS NOT NULL)
-        OR EXISTS (SELECT FROM json_object_keys(r.record -> 'meta') AS m WHERE m <> ALL (known)) AS filled) AS u;
-    IF json_array_length(aside.records) > 0 THEN
-        PERFORM acgs.set_aside(aside, 'unknown-field', NULL);
-    END IF;
-    RETURN others;
-END
+-- Returns the records in which a field is filled that this release does not know, or the others.
+CREATE OR REPLACE FUNCTION acgs.unknown(records json, known text[], filled boolean) RETURNS json
+LANGUAGE sql IMMUTABLE AS $fn$
+    SELECT coalesce(json_agg(r.record), '[]') FROM json_array_elements(records) AS r (record)
+    WHERE filled = (EXISTS (SELECT FROM json_each_text(r.record) AS e WHERE e.key <> ALL (known) AND e.value IS NOT NULL)
+        OR EXISTS (SELECT FROM json_object_keys(r.record -> 'meta') AS m WHERE m <> ALL (known)))
 $fn$;
 
 -- Takes in a journal row record by record; a record that no code can merge is set aside, and the link goes on.
@@ -223,8 +267,7 @@ DECLARE
 BEGIN
     SELECT * INTO held FROM acgs.quarantine WHERE id = held_id FOR UPDATE;
     DELETE FROM acgs.quarantine WHERE id = held_id;
-    outcome := acgs.take_in(ROW(0, held.at, held.source, held.entity, held.kind, held.zone, '{}',
-        held.residency, '{}', 0, held.hlc_max, held.records)::acgs.journal);
+    outcome := acgs.take_in(acgs.entry_of(held));
     IF outcome IN ('merged', 'put-refused', 'expelled') THEN
         UPDATE acgs.incident SET closed_at = clock_timestamp() WHERE closed_at IS NULL
             AND (kind, source, entity, zone) = (held.reason, held.source, held.entity, held.zone)

@@ -61,7 +61,7 @@ DECLARE
     about record;
     chosen uuid[];
 BEGIN
-    FOR about IN SELECT e.name, e.subject FROM acgs.entity AS e WHERE e.subject IS NOT NULL AND e.name <> 'consent' LOOP
+    FOR about IN SELECT e.name, e.subject FROM acgs.entity AS e WHERE e.subject IS NOT NULL LOOP
         EXECUTE format('SELECT array_agg(key) FROM acgs.%I WHERE %I = ANY ($1)', about.name, about.subject)
         INTO chosen USING subjects;
         IF chosen IS NOT NULL THEN
@@ -101,27 +101,79 @@ BEGIN
 END
 $fn$;
 
--- Brings the next records of a changed rule up to it; at the end of a zone that was lost, queues the report.
+-- Returns whether a transaction still runs that may have begun to write an entity before some moment, by older rules.
+CREATE OR REPLACE FUNCTION acgs.written_before(entity text, moment timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $fn$
+BEGIN
+    PERFORM pg_catalog.pg_stat_clear_snapshot();
+    RETURN EXISTS (
+        SELECT FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+        WHERE l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+            AND l.relation IN (to_regclass('acgs.' || entity), 'acgs.journal'::regclass)
+            AND l.mode = 'RowExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid() AND a.xact_start <= moment);
+END
+$fn$;
+
+-- Returns keys of records whose residency is not what a rule and their own rights make it.
+CREATE OR REPLACE FUNCTION acgs.left_behind(rule acgs.rule, batch integer) RETURNS uuid[]
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    found uuid[];
+BEGIN
+    EXECUTE format('SELECT array_agg(key) FROM (SELECT key FROM acgs.%I WHERE zone = $1 AND NOT erased '
+        'AND residency <> acgs.holders($2, $3, rights) LIMIT $4) AS k', rule.entity)
+    INTO found USING rule.zone, rule.residency, rule.by_consent, batch;
+    RETURN found;
+END
+$fn$;
+
+-- Does the next part of a sweep; one that waits for a writer lets the others go first.
 CREATE OR REPLACE FUNCTION acgs.sweep_step(batch integer) RETURNS integer
 LANGUAGE plpgsql AS $fn$
 DECLARE
     task acgs.sweep;
+    did integer;
+BEGIN
+    FOR task IN SELECT * FROM acgs.sweep ORDER BY began_at FOR UPDATE SKIP LOCKED LOOP
+        did := acgs.sweep_on(task, batch);
+        IF did > 0 THEN
+            RETURN did;
+        END IF;
+    END LOOP;
+    RETURN 0;
+END
+$fn$;
+
+-- Brings the next records of a changed rule up to it; at the end of a zone that was lost, queues the report.
+CREATE OR REPLACE FUNCTION acgs.sweep_on(task acgs.sweep, batch integer) RETURNS integer
+LANGUAGE plpgsql AS $fn$
+DECLARE
     rule acgs.rule;
     chosen uuid[];
     forgotten bigint;
+    first_key CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
 BEGIN
-    SELECT * INTO task FROM acgs.sweep ORDER BY began_at LIMIT 1 FOR UPDATE SKIP LOCKED;
-    IF task.entity IS NULL THEN
-        RETURN 0;
+    IF task.next_key IS NULL THEN
+        UPDATE acgs.sweep AS s SET next_key = first_key, began_at = clock_timestamp()
+        WHERE s.entity = task.entity AND s.zone = task.zone;
+        RETURN 1;
     END IF;
     SELECT * INTO rule FROM acgs.rule AS r WHERE r.entity = task.entity AND r.zone = task.zone;
     chosen := acgs.next_keys(task.entity, 'zone', task.zone, task.next_key, NULL, batch);
+    IF chosen IS NULL THEN
+        -- What was being written by the older rule meanwhile may be committed behind the sweep's back.
+        IF acgs.written_before(task.entity, task.began_at) THEN
+            RETURN 0;
+        END IF;
+        chosen := acgs.left_behind(rule, batch);
+    END IF;
     IF chosen IS NOT NULL THEN
         forgotten := acgs.settle(task.entity, chosen);
-        UPDATE acgs.sweep AS s SET next_key = chosen[cardinality(chosen)], records = s.records + forgotten
+        UPDATE acgs.sweep AS s SET next_key = greatest(s.next_key, chosen[cardinality(chosen)]), records = s.records + forgotten
         WHERE s.entity = task.entity AND s.zone = task.zone;
         RETURN cardinality(chosen);
     END IF;
+    PERFORM acgs.review_quarantine(task.entity, task.zone);
     DELETE FROM acgs.sweep AS s WHERE s.entity = task.entity AND s.zone = task.zone;
     IF NOT rule.region = ANY (rule.residency) THEN
         INSERT INTO acgs.due (entity, kind, keys, targets, detail)
@@ -157,6 +209,7 @@ BEGIN
         WHERE m.tenant = task.tenant AND m.epoch = task.epoch;
         RETURN cardinality(chosen);
     END IF;
+    PERFORM acgs.review_quarantine(kind, z) FROM unnest(task.from_zones) AS z;
     SELECT min(e.name) INTO kind FROM acgs.entity AS e WHERE e.scope = 'tenant' AND e.name > kind;
     UPDATE acgs.move AS m SET entity = kind, next_key = NULL, done_at = CASE WHEN kind IS NULL THEN clock_timestamp() END
     WHERE m.tenant = task.tenant AND m.epoch = task.epoch;
@@ -175,12 +228,19 @@ BEGIN
     IF reported IS NULL THEN
         RETURN 0;
     END IF;
-    PERFORM acgs.empty_journal();
+    BEGIN
+        PERFORM acgs.empty_journal();
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 0;  -- somebody is writing; what they write may be in there too
+    END;
     INSERT INTO acgs.disposal (region, entity, zone, register_version, records, began_at, done_at)
-    SELECT me, d.entity, d.detail ->> 'zone', (d.detail -> 'register_version')::bigint, (d.detail -> 'records')::bigint,
+    SELECT DISTINCT ON (d.entity, d.detail ->> 'zone', d.detail -> 'register_version')
+        me, d.entity, d.detail ->> 'zone', (d.detail -> 'register_version')::bigint, (d.detail -> 'records')::bigint,
         (d.detail ->> 'began_at')::timestamptz, clock_timestamp()
     FROM acgs.due AS d WHERE d.id = ANY (reported) AND d.detail ->> 'kind' = 'swept'
-    ON CONFLICT DO NOTHING;
+    ORDER BY d.entity, d.detail ->> 'zone', d.detail -> 'register_version', d.id DESC
+    ON CONFLICT (region, entity, zone, register_version) DO UPDATE SET
+        records = excluded.records, began_at = excluded.began_at, done_at = excluded.done_at;
     INSERT INTO acgs.journal
         (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
     SELECT me, d.entity, CASE d.detail ->> 'kind' WHEN 'swept' THEN 'swept' ELSE 'done' END, '*',
@@ -224,7 +284,8 @@ BEGIN
         INSERT INTO acgs.disposal (region, entity, zone, register_version, records, began_at, done_at)
         VALUES (entry.source, entry.entity, told ->> 'zone', (told -> 'register_version')::bigint,
             (told -> 'records')::bigint, (told ->> 'began_at')::timestamptz, (told ->> 'done_at')::timestamptz)
-        ON CONFLICT DO NOTHING;
+        ON CONFLICT (region, entity, zone, register_version) DO UPDATE SET
+            records = excluded.records, began_at = excluded.began_at, done_at = excluded.done_at;
     ELSE
         UPDATE acgs.duty AS d SET done_at = clock_timestamp()
         WHERE d.entity = entry.entity AND d.region = entry.source AND d.done_at IS NULL

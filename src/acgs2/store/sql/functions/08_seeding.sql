@@ -52,7 +52,10 @@ BEGIN
     IF EXISTS (SELECT FROM acgs.due AS d WHERE d.kind = 'expel') THEN
         RETURN 0;
     END IF;
-    SELECT * INTO task FROM acgs.provision ORDER BY since LIMIT 1 FOR UPDATE SKIP LOCKED;
+    -- Not before this region's own records say who may hold them: what is not swept yet would be passed over.
+    SELECT * INTO task FROM acgs.provision AS p
+    WHERE NOT EXISTS (SELECT FROM acgs.sweep AS s WHERE s.entity = p.entity AND s.zone = p.zone)
+    ORDER BY since LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF task.request IS NULL THEN
         RETURN 0;
     END IF;

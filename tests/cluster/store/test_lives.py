@@ -1,0 +1,47 @@
+"""A new life of a data directory: it writes nothing before it is seeded, and is confirmed by none but its own readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import psycopg
+import pytest
+from tests.cluster.conftest import Server
+from tests.cluster.store.regions import CENTRAL, WEST
+
+from acgs2.errors import OutcomeUnknown
+from acgs2.store import FlushWatcher
+from acgs2.topology import Topology
+
+
+def test_a_new_life_writes_nothing_until_it_is_seeded(server: Server, trio: Topology) -> None:
+    insert = b"INSERT INTO acgs.tenant (key, zone, name) VALUES (gen_random_uuid(), 'eu', 'T')"
+    with server.regions(trio, linked=False) as names, server.connect(names[WEST]) as conn:
+        conn.execute(insert)
+        # Peers have heard of more pulses than this database remembers: it was restored.
+        conn.execute(b"SELECT acgs.awaken(1000, 0, 'abcdef01')")
+        with pytest.raises(psycopg.Error) as caught:
+            conn.execute(insert)
+        assert caught.value.sqlstate == "AC013"
+        conn.execute(b"DELETE FROM acgs.acquisition")
+        while conn.execute(b"SELECT acgs.sweep_step(500)").fetchone() != (0,):
+            pass
+        assert conn.execute(b"SELECT acgs.note_seeded('{}')").fetchone() == (True,)
+        conn.execute(insert)
+        row = conn.execute(b"SELECT origin FROM acgs.tenant ORDER BY hlc DESC LIMIT 1").fetchone()
+        assert row == (f"{WEST}#abcdef01",)
+
+
+def test_a_reader_of_another_life_confirms_nothing(server: Server, databases: Mapping[str, str]) -> None:
+    async def run(incarnation: str) -> None:
+        watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST, incarnation=incarnation)
+        await watcher.start()
+        try:
+            await watcher.wait("0/1", [CENTRAL], 2)
+        finally:
+            await watcher.stop()
+
+    asyncio.run(run("00000000"))
+    with pytest.raises(OutcomeUnknown):
+        asyncio.run(run("abcdef01"))
