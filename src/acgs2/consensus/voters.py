@@ -27,13 +27,15 @@ class DatabaseVoter:
         self._conn: psycopg.AsyncConnection | None = None
         self._lock = asyncio.Lock()
 
+    async def look(self, key: str) -> Vote:
+        """Return what the voter remembers, without a promise; raises VoterAway."""
+        return _vote(*(await self._row("look", {"key": key})))
+
     async def prepare(self, key: str, ballot: Ballot) -> Promise:
         """Ask for a promise; raises VoterAway."""
         names = {"key": key, "n": ballot.n, "by": ballot.by}
-        life, ok, p_n, p_by, a_n, a_by, value = await self._row("prepare", names)
-        return Promise(
-            life, ok, Vote(Ballot(p_n, p_by), Ballot(a_n, a_by) if a_n is not None else None, value)
-        )
+        life, ok, *vote = await self._row("prepare", names)
+        return Promise(life, ok, _vote(*vote))
 
     async def accept(self, key: str, ballot: Ballot, value: Any, life: str) -> Answer:
         """Ask to accept on a promise of a life; raises VoterAway."""
@@ -68,6 +70,12 @@ class DatabaseVoter:
                 if isinstance(error, psycopg.OperationalError | TimeoutError) and self._conn is not None:
                     await self._conn.close()
                 raise VoterAway(str(error)) from error
+
+
+def _vote(p_n: int | None, p_by: str, a_n: int | None, a_by: str, value: Any) -> Vote:
+    return Vote(
+        Ballot(p_n, p_by) if p_n is not None else None, Ballot(a_n, a_by) if a_n is not None else None, value
+    )
 
 
 async def relearn(

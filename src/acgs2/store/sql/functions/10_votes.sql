@@ -14,6 +14,17 @@ BEGIN
 END
 $fn$;
 
+-- Returns what this voter remembers, without a promise; nulls where it was never asked.
+CREATE OR REPLACE FUNCTION acgs.vote_look(p_key text)
+RETURNS TABLE (promised_n bigint, promised_by text, accepted_n bigint, accepted_by text, value jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER AS $fn$
+BEGIN
+    PERFORM acgs.voting_life();
+    RETURN QUERY SELECT v.promised_n, v.promised_by, v.accepted_n, v.accepted_by, v.value
+        FROM (VALUES (p_key)) AS asked (key) LEFT JOIN acgs.vote AS v ON v.key = asked.key;
+END
+$fn$;
+
 -- Promises to accept nothing below a ballot, unless as much was promised already.
 CREATE OR REPLACE FUNCTION acgs.vote_prepare(p_key text, n bigint, by text)
 RETURNS TABLE (life text, ok boolean, promised_n bigint, promised_by text, accepted_n bigint, accepted_by text, value jsonb)
@@ -86,7 +97,7 @@ BEGIN
 END
 $fn$;
 
-REVOKE EXECUTE ON FUNCTION acgs.vote_prepare(text, bigint, text), acgs.vote_accept(text, bigint, text, jsonb, text),
+REVOKE EXECUTE ON FUNCTION acgs.vote_look(text), acgs.vote_prepare(text, bigint, text), acgs.vote_accept(text, bigint, text, jsonb, text),
     acgs.votes_for(text), acgs.adopt_votes(jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION acgs.vote_prepare(text, bigint, text), acgs.vote_accept(text, bigint, text, jsonb, text),
+GRANT EXECUTE ON FUNCTION acgs.vote_look(text), acgs.vote_prepare(text, bigint, text), acgs.vote_accept(text, bigint, text, jsonb, text),
     acgs.votes_for(text) TO acgs_link;
