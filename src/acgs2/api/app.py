@@ -23,8 +23,9 @@ from acgs2.api.repair import run_repair
 from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
-from acgs2.api.tasks import run_tasks
+from acgs2.api.tasks import run_leader, run_tasks
 from acgs2.api.worker import run_worker
+from acgs2.consensus import EtcdRegister
 from acgs2.model import entities
 
 __all__ = ["create_app"]
@@ -40,7 +41,7 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair)
+        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair, run_leader)
         running = [asyncio.create_task(duty(server)) for duty in duties]
         try:
             yield
@@ -50,6 +51,8 @@ def create_app(server: RegionServer) -> Litestar:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await server.peers.close()
+            if isinstance(server.register, EtcdRegister):
+                await server.register.close()
             for voter in server.voters.values():
                 await voter.close()
             await server.watcher.stop()
