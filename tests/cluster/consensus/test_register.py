@@ -1,4 +1,7 @@
-"""The register over real databases: concurrent changes, voters away, and one that has forgotten its votes."""
+"""The register over real databases: voters away, one that has forgotten its votes, SQL that votes as Python does.
+
+What every register must do is in test_behaviours.py.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from tests.cluster.conftest import Server
 from tests.cluster.store.test_sql_equals_pure import quick
 
-from acgs2.consensus import Ballot, Lease, PaxosRegister, Vote
+from acgs2.consensus import Ballot, PaxosRegister, Vote
 from acgs2.consensus.register import Answer, Promise, VoterAway
 from acgs2.consensus.voters import DatabaseVoter, relearn
 from acgs2.consensus.votes import accept, prepare
@@ -60,6 +63,9 @@ class Flaky:
         self.lose = Random(name)
         self.loss = 0.0
 
+    async def look(self, key: str) -> Vote:
+        return await self._through(self._voter.look(key))
+
     async def prepare(self, key: str, ballot: Ballot) -> Promise:
         return await self._through(self._voter.prepare(key, ballot))
 
@@ -81,28 +87,6 @@ def voters(server: Server) -> Iterator[Voters]:
     with server.regions(parse(FIVE), linked=False) as names, ExitStack() as stack:
         owners = {r: stack.enter_context(server.connect(n, "acgs_owner")) for r, n in names.items()}
         yield Voters(server, dict(names), owners)
-
-
-def test_concurrent_changes_are_all_there_exactly_once(voters: Voters) -> None:
-    async def add(me: str, seed: int) -> int:
-        register, done = voters.register(me, seed), 0
-        for number in range(10):
-            mine = f"{me}/{number}"
-            for _ in range(20):
-                try:
-                    await register.change("k", lambda v, m=mine: v if m in (v or []) else [*(v or []), m])
-                    done += 1
-                    break
-                except UnavailableError:
-                    await asyncio.sleep(0.01)
-        return done
-
-    async def run() -> None:
-        assert await asyncio.gather(*(add(f"p{n}", n) for n in range(3))) == [10, 10, 10]
-        agreed = await voters.register("reader").read("k")
-        assert len(agreed.value) == len(set(agreed.value)) == agreed.version == 30
-
-    asyncio.run(run())
 
 
 def test_two_of_five_may_be_away_and_three_may_not(voters: Voters) -> None:
@@ -143,37 +127,6 @@ def test_a_restored_voter_does_not_vote_until_it_has_learned_its_votes(voters: V
         assert promise.life == "abcdef01"
         refused = await DatabaseVoter(voters.dsns["eu-west-1"]).accept("k", Ballot(99, "x"), {}, "00000000")
         assert not refused.ok
-
-    asyncio.run(run())
-
-
-def test_a_lease_has_one_holder_and_is_taken_over_after_it_lapsed(voters: Voters) -> None:
-    now = {"a": 100.0, "b": 5000.0}
-
-    async def run() -> None:
-        a = Lease(voters.register("a"), "serve", "a", 3.0, lambda: now["a"])
-        b = Lease(voters.register("b"), "serve", "b", 3.0, lambda: now["b"])
-        assert await a.step()
-        assert not await b.step()
-        for _ in range(3):
-            now["a"] += 1
-            now["b"] += 1
-            assert await a.step()
-            assert not await b.step()
-        now["a"] += 3.4
-        now["b"] += 3.4
-        assert not a.held()
-        assert await b.step()
-        assert (a.term, b.term) == (1, 2)
-        assert not await a.step()
-        await b.release()
-        assert await a.step()
-        assert a.term == 3
-        voters.away = set(voters.dsns)
-        now["a"] += 2.9
-        assert await a.step(), "what is held runs on"
-        now["a"] += 0.2
-        assert not await a.step()
 
     asyncio.run(run())
 
