@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 from tests.cluster.conftest import await_that, free_port
@@ -28,14 +29,23 @@ class Etcd:
         program: the path of etcd.
         path: where members keep data and logs.
         count: how many members.
-        tls: flags for clients' connections; clients then speak https.
+        flags: more for every member.
+        tls: how clients speak https with it, where the flags say so.
     """
 
-    def __init__(self, program: str, path: Path, count: int = 3, tls: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        program: str,
+        path: Path,
+        count: int = 3,
+        *,
+        flags: Sequence[str] = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.members: Sequence[str] = [f"m{number}" for number in range(count)]
         scheme = "https" if tls else "http"
         self.urls: Mapping[str, str] = {m: f"{scheme}://127.0.0.1:{free_port()}" for m in self.members}
-        self._program, self._path, self._tls = program, path, list(tls)
+        self._program, self._path, self._flags, self._tls = program, path, list(flags), tls
         self._peers = {m: f"http://127.0.0.1:{free_port()}" for m in self.members}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -75,17 +85,6 @@ class Etcd:
         """Let it go on."""
         self._processes[member].send_signal(signal.SIGCONT)
 
-    def leader(self) -> str | None:
-        """Return the member that leads the others, as the members say."""
-        for member, url in self.urls.items():
-            try:
-                status = httpx.post(f"{url}/v3/maintenance/status", json={}, timeout=2).json()
-            except httpx.HTTPError:
-                continue
-            if status.get("leader") == status["header"]["member_id"]:
-                return member
-        return None
-
     def _launch(self, member: str) -> None:
         command = [self._program, "--name", member, "--data-dir", str(self._path / member)]
         command += ["--listen-client-urls", self.urls[member], "--advertise-client-urls", self.urls[member]]
@@ -97,7 +96,7 @@ class Etcd:
         given = {k: v for k, v in os.environ.items() if not k.startswith("ETCD_")}
         with (self._path / f"{member}.log").open("ab") as log:
             self._processes[member] = subprocess.Popen(
-                [*command, *self._tls],
+                [*command, *self._flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -111,11 +110,13 @@ class Etcd:
             log = (self._path / f"{member}.log").read_text(encoding="utf-8", errors="replace")
             assert process.poll() is None, f"{member} ended after {time.monotonic() - began_s:.1f} s: {log}"
             try:
-                return httpx.get(f"{self._health(member)}/health", timeout=2).json()["health"] == "true"
-            except (httpx.HTTPError, ValueError, KeyError):
+                return _get(f"{self.urls[member]}/health", self._tls)["health"] == "true"
+            except (httpx.HTTPError, ValueError):
                 return False
 
         await_that(answers, f"{member} to be healthy", 60)
 
-    def _health(self, member: str) -> str:
-        return self.urls[member]
+
+def _get(url: str, tls: ssl.SSLContext | None) -> Any:
+    with httpx.Client(verify=tls or True, timeout=2, trust_env=False) as client:
+        return client.get(url).json()

@@ -153,9 +153,10 @@ class EtcdRegister:
             # No leader, an election, a full disk: whether it was carried out is not said.
             error, sent = f"{endpoint}: {answer.status_code} {_said(answer)}", True
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as failure:
-            error, sent = f"{endpoint}: {type(failure).__name__}", False
-        except (httpx.HTTPError, TimeoutError, ValueError) as failure:
-            error, sent = f"{endpoint}: {type(failure).__name__}", True
+            error, sent = f"{endpoint}: {type(failure).__name__} {failure}", False
+        except (httpx.HTTPError, OSError, ValueError) as failure:
+            # OSError: out of time, or a certificate of ours that the member turns down after the handshake.
+            error, sent = f"{endpoint}: {type(failure).__name__} {failure}", True
         if endpoint == self._endpoints[0]:  # else another call has turned to the next already
             self._endpoints.append(self._endpoints.pop(0))
         self._last_error = error

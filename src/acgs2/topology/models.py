@@ -25,7 +25,7 @@ __all__ = [
 
 RegionName = Annotated[str, Field(pattern=r"^[a-z]{2}-[a-z]+-[0-9]$", max_length=32)]
 ZoneName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
-Endpoint = Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")]
+Endpoint = Annotated[str, Field(pattern=r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?$")]
 Instrument = Literal[
     "adequacy",
     "adequacy_dpf",
