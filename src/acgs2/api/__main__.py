@@ -37,6 +37,7 @@ async def serve(config: Config) -> None:
 def main() -> int:
     """Run the server of the configuration file named by the first argument."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Config)
     uvloop.run(serve(config))
     return 0

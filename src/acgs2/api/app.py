@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
@@ -23,15 +24,29 @@ from acgs2.api.repair import run_repair
 from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
-from acgs2.api.tasks import run_tasks
+from acgs2.api.tasks import run_leader, run_tasks
 from acgs2.api.voters import HANDLERS as VOTERS
 from acgs2.api.worker import run_worker
+from acgs2.consensus import EtcdRegister
 from acgs2.model import entities
 
 __all__ = ["create_app"]
 
+_LOG = logging.getLogger("acgs2.api")
+#: After how long a duty that failed is begun anew.
+_ANEW_S = 1.0
 #: A record is at most 256 KiB; the rest is what surrounds it.
 _BODY_BYTES = 300 * 1024
+
+
+async def _kept(duty: Callable[[RegionServer], Awaitable[None]], server: RegionServer) -> None:
+    """Do a duty until cancelled; what nobody foresaw is logged whole, and the duty begun anew."""
+    while True:
+        try:
+            await duty(server)
+        except Exception:  # noqa: BLE001 - the edge of a duty: ending silently would be worse than any error
+            _LOG.exception("duty-failed name=%s", getattr(duty, "__name__", duty))
+        await asyncio.sleep(_ANEW_S)
 
 
 def create_app(server: RegionServer) -> Litestar:
@@ -41,8 +56,8 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair)
-        running = [asyncio.create_task(duty(server)) for duty in duties]
+        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair, run_leader)
+        running = [asyncio.create_task(_kept(duty, server)) for duty in duties]
         try:
             yield
         finally:
@@ -51,6 +66,8 @@ def create_app(server: RegionServer) -> Litestar:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await server.peers.close()
+            if isinstance(server.register, EtcdRegister):
+                await server.register.close()
             for voter in server.voters.values():
                 await voter.close()
             await server.watcher.stop()

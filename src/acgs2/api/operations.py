@@ -61,6 +61,13 @@ async def health(request: Http) -> Response[dict[str, Any]]:
 
 
 async def _health(server: RegionServer) -> dict[str, Any]:
+    body = await _database_health(server)
+    # Last: since it was looked at, nothing else has been waited for.
+    region, term = server.leader.known()
+    return body | {"leader": {"region": region, "term": term, "held_here": server.leader.held()}}
+
+
+async def _database_health(server: RegionServer) -> dict[str, Any]:
     body: dict[str, Any] = {"status": "not-ready", "region": server.region, "version": acgs2.__version__}
     try:
         async with server.pool.connection(timeout=1.0) as conn:

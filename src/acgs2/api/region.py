@@ -11,9 +11,10 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from acgs2.api.agreement import register_for
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
-from acgs2.consensus import PaxosRegister
+from acgs2.consensus import Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
@@ -97,8 +98,14 @@ class RegionServer:
             name: DatabaseVoter(dsn)
             for name, dsn in {**config.peer_databases, config.region: config.owner_database}.items()
         }
-        names = [name for name, region in topology.regions.items() if region.voter]
-        self.register = PaxosRegister(self.voters, config.region, names=names)
+        self.register = register_for(topology, config.region, self.voters)
+        #: Who acts on what is agreed asks `leader.held(term)` before the act, and before its effect is told.
+        self.leader = Leader(
+            self.register,
+            config.region,
+            topology.failover.failures * topology.failover.interval_s,
+            fit=lambda: self.life is not None and self.life.seeded and not self.replaced,
+        )
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.pool = AsyncConnectionPool(
             config.database,

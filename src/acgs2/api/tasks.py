@@ -1,4 +1,4 @@
-"""What a region's server does unasked: heartbeats, rules, quarantine, partitions."""
+"""What a region's server does unasked: heartbeats, rules, quarantine, partitions, leading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 
 from acgs2.api.region import RegionServer
 
-__all__ = ["run_tasks"]
+__all__ = ["run_leader", "run_tasks"]
 
 _LOG = logging.getLogger("acgs2.tasks")
 _TICK_S = 0.5
@@ -41,6 +41,11 @@ async def run_tasks(server: RegionServer) -> None:
                 away_since_s = time.monotonic()
                 _LOG.warning("database-away error=%s sqlstate=%s", type(error).__name__, error.sqlstate)
             await asyncio.sleep(_TICK_S)
+
+
+async def run_leader(server: RegionServer) -> None:
+    """Contend for the lead until cancelled; see `Leader`."""
+    await server.leader.run()
 
 
 async def _duties(server: RegionServer, conn: psycopg.AsyncConnection) -> None:

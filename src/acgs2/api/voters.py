@@ -2,6 +2,7 @@
 
 # Annotations are values here, so that OpenAPI is true.
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -12,9 +13,11 @@ from msgspec import Meta
 from acgs2.api.door import authenticate, operators_only
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
+from acgs2.consensus import PaxosRegister
 from acgs2.consensus.members import change_voters, settle
+from acgs2.consensus.voters import DatabaseVoter
 from acgs2.consensus.votes import Members
-from acgs2.errors import InputError
+from acgs2.errors import InputError, RefusedError
 
 __all__ = ["HANDLERS"]
 
@@ -45,12 +48,23 @@ def _shown(members: Members) -> Voters:
     return Voters(members.epoch, list(members.names))
 
 
+def _register(request: Http) -> tuple[PaxosRegister, Mapping[str, DatabaseVoter]]:
+    server: RegionServer = request.app.state.server
+    if not isinstance(server.register, PaxosRegister):
+        raise RefusedError(
+            "voters-elsewhere",
+            "What is agreed on is in etcd, and its members vote.",
+            hint="Change them there: `etcdctl member`.",
+        )
+    return server.register, server.voters
+
+
 @get("/api/v1/voters", summary="Who votes in agreements", **_COMMON)
 async def voters(request: Http) -> Voters:
     """Return who votes, as a majority has agreed; finishes a change that was broken off."""
-    server: RegionServer = request.app.state.server
-    await settle(server.register, server.voters)
-    return _shown(server.register.members)
+    register, voters = _register(request)
+    await settle(register, voters)
+    return _shown(register.members)
 
 
 @post("/api/v1/voters", status_code=200, summary="Let a region vote, or take its vote", **_COMMON)
@@ -60,8 +74,8 @@ async def change(request: Http, data: JSONBody[VotersChange]) -> Voters:
         raise InputError(
             "voters-unclear", "Name one region, to add or to remove.", hint='{"add": "eu-north-1"}'
         )
-    server: RegionServer = request.app.state.server
-    return _shown(await change_voters(server.register, server.voters, add=data.add, remove=data.remove))
+    register, voters = _register(request)
+    return _shown(await change_voters(register, voters, add=data.add, remove=data.remove))
 
 
 HANDLERS: list[Any] = [voters, change]

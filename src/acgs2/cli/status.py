@@ -26,8 +26,9 @@ def status(as_json: bool = JSON) -> None:
     with ThreadPoolExecutor(len(regions)) as pool:
         seen = dict(zip(regions, pool.map(lambda r: _look(found, r), regions), strict=True))
     well = all(c["phase"] == "ready" for parts in state["regions"].values() for c in parts)
+    leader = _leader(seen)
     if as_json:
-        emit({"ready": well, "processes": state["regions"], "regions": seen})
+        emit({"ready": well, "leader": leader, "processes": state["regions"], "regions": seen})
         raise typer.Exit(0 if well else 5)
     out = console()
     shown = table("Regions", "region", "role", "database", "server", "zones held", "incidents#")
@@ -69,11 +70,22 @@ def status(as_json: bool = JSON) -> None:
                 pair = f"[yellow]{region} alone since {since[:19]}[/]"
         zones.add_row(name, zone.regulation, ", ".join(zone.regions), pair)
     out.print(zones)
+    out.print(f"\nLeader: {leader['region']} in term {leader['term']}" if leader else "\nNo region leads.")
     raise typer.Exit(0 if well else 5)
 
 
 def _phase(phase: str) -> str:
     return f"[{_COLOURS.get(phase, 'yellow')}]{phase}[/]"
+
+
+def _leader(seen: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the region that says of itself that it leads; of two that were asked in turn, the later term."""
+    claims = [
+        {"region": region, "term": health["leader"]["term"]}
+        for region, health in seen.items()
+        if health.get("leader", {}).get("held_here")
+    ]
+    return max(claims, key=lambda claim: claim["term"], default=None)
 
 
 def _look(found: Any, region: str) -> dict[str, Any]:

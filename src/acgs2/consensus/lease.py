@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from acgs2.consensus.register import Register
+from acgs2.consensus.register import Register, Versioned
 from acgs2.errors import UnavailableError
 
 __all__ = ["Holding", "Lease", "boottime_s"]
@@ -40,6 +40,15 @@ class Holding:
     until_s: float = float("-inf")
     watched: tuple[Seen, float] | None = None
 
+    @property
+    def mine(self) -> bool:
+        """Return whether the last that is known of the register is a grant to this contender."""
+        return self.until_s > float("-inf")
+
+    def lapses_s(self) -> float:
+        """Return when, by its own clock, this contender may take over what it watches, if anything."""
+        return self.watched[1] + MARGIN * self.length_s if self.watched is not None else float("inf")
+
     def wanted(self, value: Any, now_s: float) -> Any:
         """Return the value that the register should have: renewed, taken, or as it is."""
         if value is None:
@@ -63,11 +72,7 @@ class Holding:
         return replace(self, until_s=float("-inf"), watched=(seen, now_s))
 
     def _lapsed(self, value: Any, now_s: float) -> bool:
-        return (
-            self.watched is not None
-            and self.watched[0] == _seen(value)
-            and now_s - self.watched[1] >= MARGIN * self.length_s
-        )
+        return self.watched is not None and self.watched[0] == _seen(value) and now_s >= self.lapses_s()
 
 
 def _seen(value: Any) -> Seen:
@@ -107,11 +112,28 @@ class Lease:
         """Return whether it is held now; ask before every act, and again before its effect is told."""
         return self._clock_s() < self._holding.until_s
 
+    def holder(self) -> tuple[str | None, int]:
+        """Return who holds it as far as is known here, if anybody, and the latest term known."""
+        known, now_s = self._holding, self._clock_s()
+        if known.watched is None:
+            return (known.me if now_s < known.until_s else None), known.term
+        (holder, term, _), _ = known.watched
+        return (holder if now_s < known.lapses_s() else None), term
+
+    def lapses_in_s(self) -> float:
+        """Return in how many seconds it may be taken over from whoever holds it, if it is not renewed."""
+        return self._holding.lapses_s() - self._clock_s()
+
     async def step(self) -> bool:
         """Renew it, or take it when nobody has renewed it for long enough; return whether it is held.
 
-        Without a majority nothing changes: what is held runs out by itself.
+        Without a majority nothing changes: what is held runs out by itself. One who does not hold it reads,
+        and changes only what may be taken.
         """
+        if not self._holding.mine and self._clock_s() < self._holding.lapses_s():
+            seen = await self.watch()
+            if seen is None or self._holding.wanted(seen.value, self._clock_s()) == seen.value:
+                return False
         began_s = self._clock_s()
         last: tuple[Any, Any] = (None, None)
 
@@ -126,6 +148,16 @@ class Lease:
             return self.held()
         self._holding = self._holding.agreed(*last, began_s, self._clock_s())
         return self.held()
+
+    async def watch(self) -> Versioned | None:
+        """Look who holds it, without taking it; return what is agreed, None without a majority."""
+        try:
+            seen = await self._register.read(self._key)
+        except UnavailableError:
+            return None
+        if seen.value is not None:
+            self._holding = self._holding.agreed(seen.value, seen.value, self._clock_s(), self._clock_s())
+        return seen
 
     async def release(self) -> None:
         """Give it up at once, so that another need not wait; raises UnavailableError."""

@@ -83,7 +83,8 @@ async def settle(register: PaxosRegister, voters: Mapping[str, DatabaseVoter]) -
     if agreed["settled"]:
         return
     for key in await _keys(members, voters):
-        await register.read(key)
+        # Not by looking: voters that have accepted it must also have met the new set, and refuse the old one.
+        await register.change(key, lambda value: value)
 
     def decide(value: Any) -> Any:
         return {**value, "settled": True} if value["epoch"] == members.epoch else value

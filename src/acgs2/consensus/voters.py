@@ -31,6 +31,11 @@ class DatabaseVoter:
         self._turn = asyncio.Semaphore(_CONNECTIONS)
         self._calls: set[asyncio.Task[Any]] = set()
 
+    async def look(self, key: str) -> tuple[Vote, Members]:
+        """Return what the voter remembers, without a promise, and who votes; raises VoterAway."""
+        p_n, p_by, a_n, a_by, value, epoch, who = await self._row("look", {"key": key})
+        return Vote(_ballot(p_n, p_by), _ballot(a_n, a_by), value), _members(epoch, who)
+
     async def prepare(self, key: str, ballot: Ballot, members: Members) -> Promise:
         """Ask for a promise; raises VoterAway."""
         names = {"key": key, "n": ballot.n, "by": ballot.by, **_set(members)}

@@ -6,7 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["Ballot", "Members", "Vote", "accept", "adopt", "give_way", "highest", "majority", "prepare"]
+__all__ = [
+    "Ballot",
+    "Members",
+    "Vote",
+    "accept",
+    "adopt",
+    "give_way",
+    "highest",
+    "majority",
+    "prepare",
+    "settled",
+]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,6 +76,18 @@ def highest(votes: Iterable[Vote]) -> Vote:
     """Return the vote with the highest accepted ballot; an empty one where nothing was accepted."""
     accepted = [v for v in votes if v.accepted is not None]
     return max(accepted, key=lambda v: v.accepted or Ballot(0, ""), default=Vote())
+
+
+def settled(votes: Iterable[Vote], enough: int) -> Vote | None:
+    """Return a vote that is agreed: so many voters, asked at any times, have accepted its ballot last.
+
+    None if that cannot be told: nothing was accepted, a change is under way, or was left half-way.
+    """
+    known = [v for v in votes if v.accepted is not None]
+    for vote in known:
+        if sum(v.accepted == vote.accepted for v in known) >= enough:
+            return vote
+    return None
 
 
 def give_way(vote: Vote, by: str) -> Vote:

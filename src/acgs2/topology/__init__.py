@@ -2,9 +2,20 @@
 
 from acgs2.topology.links import Link
 from acgs2.topology.load import builtin, load, locate, parse
-from acgs2.topology.models import Failover, Objectives, Region, Topology, Transfer, Zone
+from acgs2.topology.models import (
+    DatabaseAgreement,
+    EtcdAgreement,
+    Failover,
+    Objectives,
+    Region,
+    Topology,
+    Transfer,
+    Zone,
+)
 
 __all__ = [
+    "DatabaseAgreement",
+    "EtcdAgreement",
     "Failover",
     "Link",
     "Objectives",

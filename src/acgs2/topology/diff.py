@@ -68,6 +68,8 @@ def _refused(before: Topology, after: Topology, kept: list[str]) -> list[str]:
     found: list[str] = []
     if before.name != after.name:
         found.append(f"it is called {after.name}, and the cluster {before.name}")
+    if before.agreement != after.agreement:
+        found.append("what is agreed on moves to another register; that is for a cluster that is down")
     for name in kept:
         for part in ("country", "cloud"):
             old, new = getattr(before.regions[name], part), getattr(after.regions[name], part)

@@ -12,10 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from acgs2.topology.links import Link, links_between
 
-__all__ = ["Failover", "Objectives", "Region", "Topology", "Transfer", "Zone"]
+__all__ = [
+    "DatabaseAgreement",
+    "EtcdAgreement",
+    "Failover",
+    "Objectives",
+    "Region",
+    "Topology",
+    "Transfer",
+    "Zone",
+]
 
 RegionName = Annotated[str, Field(pattern=r"^[a-z]{2}-[a-z]+-[0-9]$", max_length=32)]
 ZoneName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Endpoint = Annotated[str, Field(pattern=r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?$")]
 Instrument = Literal[
     "adequacy",
     "adequacy_dpf",
@@ -111,6 +121,22 @@ class Failover(Section):
     dwell_s: float = 300
 
 
+class DatabaseAgreement(Section):
+    """Agreement over the databases of all regions that vote."""
+
+    kind: Literal["database"] = Field(default="database", alias="register")
+
+
+class EtcdAgreement(Section):
+    """Agreement over an etcd that is run already; its members should be as far apart as the regions are."""
+
+    kind: Literal["etcd"] = Field(alias="register")
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1, description="members' client URLs, tried in turn")
+    ca: str | None = Field(default=None, description="file with the authorities that members are checked by")
+    certificate: str | None = Field(default=None, description="file with this side's certificate")
+    key: str | None = Field(default=None, description="file with its private key, if not in the same file")
+
+
 class LinkSettings(Section):
     """What a link is said to be like, where measurement or estimate are not wanted."""
 
@@ -139,6 +165,7 @@ class Topology(Section):
     transfers: tuple[Transfer, ...] = ()
     objectives: Objectives = Objectives()
     failover: Failover = Failover()
+    agreement: Annotated[DatabaseAgreement | EtcdAgreement, Field(discriminator="kind")] = DatabaseAgreement()
     links_settings: tuple[LinkSettings, ...] = Field(default=(), alias="links")
     local: Local = Local()
 

@@ -1,4 +1,7 @@
-"""The register over real databases: concurrent changes, voters away, and one that has forgotten its votes."""
+"""The register over real databases: voters away, one that has forgotten its votes, SQL that votes as Python does.
+
+What every register must do is in test_behaviours.py.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from tests.cluster.conftest import Server
 from tests.cluster.store.test_sql_equals_pure import quick
 
-from acgs2.consensus import Ballot, Lease, PaxosRegister, Vote
+from acgs2.consensus import Ballot, PaxosRegister, Vote
 from acgs2.consensus.register import Answer, Promise, VoterAway
 from acgs2.consensus.voters import DatabaseVoter, relearn
 from acgs2.consensus.votes import Members, accept, prepare
@@ -61,6 +64,9 @@ class Flaky:
         self.lose = Random(name)
         self.loss = 0.0
 
+    async def look(self, key: str) -> tuple[Vote, Members]:
+        return await self._through(self._voter.look(key))
+
     async def prepare(self, key: str, ballot: Ballot, members: Members) -> Promise:
         return await self._through(self._voter.prepare(key, ballot, members))
 
@@ -82,28 +88,6 @@ def voters(server: Server) -> Iterator[Voters]:
     with server.regions(parse(FIVE), linked=False) as names, ExitStack() as stack:
         owners = {r: stack.enter_context(server.connect(n, "acgs_owner")) for r, n in names.items()}
         yield Voters(server, dict(names), owners)
-
-
-def test_concurrent_changes_are_all_there_exactly_once(voters: Voters) -> None:
-    async def add(me: str, seed: int) -> int:
-        register, done = voters.register(me, seed), 0
-        for number in range(10):
-            mine = f"{me}/{number}"
-            for _ in range(20):
-                try:
-                    await register.change("k", lambda v, m=mine: v if m in (v or []) else [*(v or []), m])
-                    done += 1
-                    break
-                except UnavailableError:
-                    await asyncio.sleep(0.01)
-        return done
-
-    async def run() -> None:
-        assert await asyncio.gather(*(add(f"p{n}", n) for n in range(3))) == [10, 10, 10]
-        agreed = await voters.register("reader").read("k")
-        assert len(agreed.value) == len(set(agreed.value)) == agreed.version == 30
-
-    asyncio.run(run())
 
 
 def test_two_of_five_may_be_away_and_three_may_not(voters: Voters) -> None:
@@ -149,37 +133,6 @@ def test_a_restored_voter_does_not_vote_until_it_has_learned_its_votes(voters: V
     asyncio.run(run())
 
 
-def test_a_lease_has_one_holder_and_is_taken_over_after_it_lapsed(voters: Voters) -> None:
-    now = {"a": 100.0, "b": 5000.0}
-
-    async def run() -> None:
-        a = Lease(voters.register("a"), "serve", "a", 3.0, lambda: now["a"])
-        b = Lease(voters.register("b"), "serve", "b", 3.0, lambda: now["b"])
-        assert await a.step()
-        assert not await b.step()
-        for _ in range(3):
-            now["a"] += 1
-            now["b"] += 1
-            assert await a.step()
-            assert not await b.step()
-        now["a"] += 3.4
-        now["b"] += 3.4
-        assert not a.held()
-        assert await b.step()
-        assert (a.term, b.term) == (1, 2)
-        assert not await a.step()
-        await b.release()
-        assert await a.step()
-        assert a.term == 3
-        voters.away = set(voters.dsns)
-        now["a"] += 2.9
-        assert await a.step(), "what is held runs on"
-        now["a"] += 0.2
-        assert not await a.step()
-
-    asyncio.run(run())
-
-
 ballots = st.builds(Ballot, st.integers(1, 4), st.sampled_from("ab"))
 calls = st.lists(st.tuples(st.booleans(), ballots, st.integers(0, 9)), max_size=10)
 
@@ -215,9 +168,9 @@ def test_voting_in_sql_is_voting_in_python(voter: str, history: list[tuple[bool,
 def test_a_voter_accepts_nothing_below_its_promise(voter: str) -> None:
     async def run() -> None:
         one = DatabaseVoter(voter)
-        assert (await one.prepare("promise", Ballot(2, "b"))).ok
-        assert not (await one.accept("promise", Ballot(1, "a"), "late", "00000000")).ok
-        assert (await one.prepare("promise", Ballot(3, "a"))).vote.value is None
+        assert (await one.prepare("promise", Ballot(2, "b"), FIRST)).ok
+        assert not (await one.accept("promise", Ballot(1, "a"), "late", "00000000", FIRST)).ok
+        assert (await one.prepare("promise", Ballot(3, "a"), FIRST)).vote.value is None
         await one.close()
 
     asyncio.run(run())

@@ -74,6 +74,7 @@ class Rules:
     checks_life: bool = True
     relearns: bool = True
     quorum: int = QUORUM
+    looked_at: int = QUORUM  # how many voters must show a value to one who only looks
     ballots: tuple[Ballot, ...] = field(default=(Ballot(1, "a"), Ballot(2, "b"), Ballot(3, "a")))
 
 
@@ -120,7 +121,10 @@ def _relearn(world: World, rules: Rules, number: int, voter: Voter) -> Iterator[
             after = _with(world, number, voter, Heard(number, voter.life, other, its.vote))
             yield _with(after, other, its._replace(vote=rules.give_way(its.vote, f"r{number}")))
     if len(heard) >= QUORUM:
-        yield _with(world, number, voter._replace(votes=True, vote=adopt(heard.values())))
+        vote = adopt(heard.values())
+        # Whoever looks at this voter from here on sees it as one that has accepted what it adopted.
+        shown = [Accepted(vote.accepted, number, vote.value)] if vote.accepted is not None else []
+        yield _with(world, number, voter._replace(votes=True, vote=vote), *shown)
 
 
 def _propose(world: World, rules: Rules) -> Iterator[World]:
@@ -158,7 +162,7 @@ def explore(rules: Rules, limit: int = 2_000_000) -> tuple[int, World | None]:
     seen, frontier = {World()}, [World()]
     while frontier:
         world = frontier.pop()
-        if wrong(world, rules.quorum):
+        if wrong(world, min(rules.quorum, rules.looked_at)):
             return len(seen), world
         for after in steps(world, rules):
             if after not in seen:
@@ -185,6 +189,7 @@ BROKEN = {
     "a voter accepts below its promise": Rules(accept=lambda v, b, x: (Vote(v.promised, b, x), True)),
     "a proposer ignores what was accepted": Rules(highest=lambda votes: Vote()),
     "one voter is enough": Rules(quorum=1),
+    "a reader believes one voter": Rules(looked_at=1),
     "a restored voter votes at once": Rules(relearns=False, checks_life=False),
     "a promise of an earlier life counts": Rules(relearns=False),
     "a voter is told votes that go on": Rules(give_way=lambda vote, by: vote),

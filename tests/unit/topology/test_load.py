@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acgs2.errors import TopologyError
-from acgs2.topology import Topology, builtin, load, parse
+from acgs2.topology import DatabaseAgreement, EtcdAgreement, Topology, builtin, load, parse
 from acgs2.topology.links import estimate_rtt_ms
 
 GOOD = """name: small
@@ -74,3 +74,30 @@ def test_the_estimate_is_light_in_cables() -> None:
 def test_the_published_schema_is_the_models() -> None:
     committed = json.loads((builtin("local").parent / "topology.schema.json").read_text(encoding="utf-8"))
     assert committed == Topology.model_json_schema()
+
+
+def test_what_is_agreed_over_is_the_databases_unless_an_etcd_is_named() -> None:
+    assert parse(GOOD).agreement == DatabaseAgreement()
+    named = parse(
+        GOOD + "agreement: {register: etcd, endpoints: ['http://10.0.0.1:2379', 'https://[::1]:1']}\n"
+    )
+    assert isinstance(named.agreement, EtcdAgreement)
+    assert named.agreement.endpoints == ("http://10.0.0.1:2379", "https://[::1]:1")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("{register: etcd}", "required"),
+        ("{register: etcd, endpoints: []}", "at least 1"),
+        ("{register: etcd, endpoints: ['10.0.0.1:2379']}", "pattern"),
+        ("{register: etcd, endpoints: ['http://a:1'], endpoint: x}", "endpoints"),
+        ("{register: consul}", "database"),
+        ("{register: database, endpoints: ['http://a:1']}", "endpoints"),
+    ],
+)
+def test_a_wrong_agreement_is_explained(wrong: str, says: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        parse(f"{GOOD}agreement: {wrong}\n")
+    assert says in f"{caught.value.message} {caught.value.hint}"
+    assert caught.value.context["line"] == 9

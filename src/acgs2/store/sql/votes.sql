@@ -1,5 +1,7 @@
 -- Queries of voters.
 
+-- name: look
+SELECT promised_n, promised_by, accepted_n, accepted_by, value, epoch, names FROM acgs.vote_look(%(key)s)
 -- name: prepare
 SELECT life, ok, promised_n, promised_by, accepted_n, accepted_by, value, epoch, names
 FROM acgs.vote_prepare(%(key)s, %(n)s, %(by)s, %(epoch)s, %(names)s)

@@ -30,6 +30,17 @@ BEGIN
 END
 $fn$;
 
+-- Returns what this voter remembers, without a promise, and who votes; nulls where it was never asked.
+CREATE OR REPLACE FUNCTION acgs.vote_look(p_key text)
+RETURNS TABLE (promised_n bigint, promised_by text, accepted_n bigint, accepted_by text, value jsonb, epoch bigint, names text[])
+LANGUAGE plpgsql STABLE SECURITY DEFINER AS $fn$
+BEGIN
+    PERFORM acgs.voting_life();
+    RETURN QUERY SELECT v.promised_n, v.promised_by, v.accepted_n, v.accepted_by, v.value, w.epoch, w.names
+        FROM (VALUES (p_key)) AS asked (key) LEFT JOIN acgs.vote AS v ON v.key = asked.key LEFT JOIN acgs.voters AS w ON true;
+END
+$fn$;
+
 -- Promises to accept nothing below a ballot, unless as much was promised already, or the caller goes by an older
 -- set of voters than this one.
 CREATE OR REPLACE FUNCTION acgs.vote_prepare(p_key text, n bigint, by text, p_epoch bigint, p_names text[])
@@ -136,9 +147,9 @@ LANGUAGE sql STABLE SECURITY DEFINER AS $fn$
     SELECT coalesce(array_agg(v.key ORDER BY v.key), '{}') FROM acgs.vote AS v
 $fn$;
 
-REVOKE EXECUTE ON FUNCTION acgs.vote_prepare(text, bigint, text, bigint, text[]),
+REVOKE EXECUTE ON FUNCTION acgs.vote_look(text), acgs.vote_prepare(text, bigint, text, bigint, text[]),
     acgs.vote_accept(text, bigint, text, jsonb, text, bigint, text[]), acgs.votes_for(text),
     acgs.adopt_votes(jsonb, bigint, text[]), acgs.enroll_voter(bigint, text[]), acgs.vote_keys(), acgs.who_votes() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION acgs.vote_prepare(text, bigint, text, bigint, text[]),
+GRANT EXECUTE ON FUNCTION acgs.vote_look(text), acgs.vote_prepare(text, bigint, text, bigint, text[]),
     acgs.vote_accept(text, bigint, text, jsonb, text, bigint, text[]), acgs.votes_for(text),
     acgs.enroll_voter(bigint, text[]), acgs.vote_keys(), acgs.who_votes() TO acgs_link;

@@ -1,0 +1,1 @@
+"""What several implementations of one interface must do alike; each has its own fixtures."""
