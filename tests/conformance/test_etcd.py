@@ -180,7 +180,7 @@ async def _speak(etcd: Etcd, path: Path) -> None:
     async def version(ca: str, own: str | None) -> int:
         named = f", certificate: {path / own}.pem, key: {path / own}.key" if own else ""
         topology = parse(WITH_ETCD.format(endpoints=etcd.endpoints, more=f", ca: {path / ca}.pem{named}"))
-        register = register_for(topology, "eu-west-1", {}, 1)
+        register = register_for(topology, "eu-west-1", {})
         assert isinstance(register, EtcdRegister)
         try:
             return (await register.change("k", lambda v: (v or 0) + 1)).version
