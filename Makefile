@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: check test demo install
+.PHONY: check test demo install torture
 
 install:
 	python3 -m venv $(VENV)
@@ -19,3 +19,7 @@ test:
 
 demo:
 	$(BIN)/acgs2 demo
+
+# Faults and load for so long, then judged; the seed is printed. `make torture MINUTES=30 SEED=7` replays seed 7.
+torture:
+	$(BIN)/python -m tests.cluster.torture --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
