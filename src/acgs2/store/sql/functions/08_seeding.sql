@@ -11,7 +11,8 @@ BEGIN
     IF target = ANY (rule.residency || rule.by_consent) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'AC011', MESSAGE = 'asked-without-right', DETAIL = jsonb_build_object(
             'entity', p_entity, 'zone', p_zone, 'target', target, 'register_version', rule.register_version);
-    ELSIF NOT rule.region = ANY (rule.residency)
+    -- One that holds by consent gives what it has: of some records it may have the only copy left.
+    ELSIF NOT rule.region = ANY (rule.residency || rule.by_consent)
         OR EXISTS (SELECT FROM acgs.acquisition AS a WHERE a.entity = p_entity AND a.zone = p_zone AND a.source IS NULL) THEN
         RAISE EXCEPTION USING ERRCODE = 'AC012', MESSAGE = 'asked-the-wrong-region', DETAIL = jsonb_build_object(
             'entity', p_entity, 'zone', p_zone, 'region', rule.region);
