@@ -155,3 +155,17 @@ def test_a_tenant_moves_and_its_old_regions_forget_it(regions: Regions) -> None:
     assert row is not None
     assert row[0] == "us"
     assert CENTRAL not in row[1]
+
+
+def test_a_tenant_that_comes_back_is_given_again_to_those_who_had_forgotten_it(regions: Regions) -> None:
+    kinds = ["tenant", "user_profile", "consent", "agent", "tenant_config", "audit_event"]
+    regions.transfer(WEST, "eu", US, "scc", kinds)
+    regions.settled()
+    tenant = regions.tenant("eu", WEST)
+    key = regions.user(WEST, tenant, "eu")
+    regions.until(lambda: regions.holds(US, key) and regions.holds(CENTRAL, key), "the record to be sent")
+    for zone, held in (("us", False), ("eu", True), ("us", False), ("eu", True)):
+        regions.app[US].execute(b"SELECT acgs.move_tenant(%s, %s)", (tenant, zone))
+        regions.settled()
+        assert regions.holds(CENTRAL, tenant, "tenant") is held
+        assert regions.holds(CENTRAL, key) is held, zone
