@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,8 +169,8 @@ def _agree(world: World, report: Report, say: Say) -> None:
     if not agreed:
         report.repaired = True
         say("no agreement yet: acgs2 repair of every region")
-        for region in world.regions:
-            world.ask(region, "POST", "/api/v1/repair", timeout_s=60.0)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda r: world.ask(r, "POST", "/api/v1/repair", timeout_s=120.0), world.regions))
         agreed = wait_until(calm, AGREE_S, every_s=0.5)
     if agreed:
         report.agreed_s = round(time.monotonic() - began_s, 1)

@@ -69,9 +69,9 @@ def agreement(final: Final) -> Iterator[Broken]:
                 if tombs != set(rows):
                     yield Broken("agreement", f"{entity.name} {key} is erased in {sorted(tombs)} only")
                 continue
-            named = {region: set(row["residency"]) for region, row in rows.items()}
-            lacking = {r for holders in named.values() for r in holders if r in final.held} - set(rows)
-            if lacking:
+            # One that knows no consents goes by those that came with a record: only what all say counts here.
+            named = set.intersection(*(set(row["residency"]) for row in rows.values()))
+            if lacking := (named & set(final.held)) - set(rows):
                 yield Broken("agreement", f"{entity.name} {key} is lacking in {sorted(lacking)}")
             if different := _different(rows, columns):
                 yield Broken("agreement", f"{entity.name} {key} differs in {different} among {sorted(rows)}")
