@@ -161,7 +161,9 @@ class Records:
         # Two regions may give one number to two contents: the vector tells which of them was seen.
         vector = ",".join(f"{o}={n}" for o, n in sorted(row["vv"].items()))
         digest = hashlib.sha256(vector.encode()).hexdigest()[:16]
-        return f'"{row[self._entity.version_field]}-{digest}"' if self._entity.version_field else f'"{digest}"'
+        return (
+            f'"{row[self._entity.version_field]}-{digest}"' if self._entity.version_field else f'"{digest}"'
+        )
 
     def _values(self, body: msgspec.Struct) -> dict[str, Any]:
         values: dict[str, Any] = {}

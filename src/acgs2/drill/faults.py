@@ -95,6 +95,9 @@ class Kill(Injection):
         """Kill them."""
         for region in self.regions:
             world.cluster.ask("kill", region=region, component=self.component)
+        if self.component == "all":
+            for region in self.regions:
+                world.history.note_death(world.death_of(region))
         parts = ("postgres", "server") if self.component == "all" else (self.component,)
         pids = [world.part(region, part)["pid"] for region in self.regions for part in parts]
         return "no process is left" if not any(pids) else None

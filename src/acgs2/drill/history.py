@@ -69,15 +69,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A region's disk was destroyed or put back to an older state: what only it had may be gone.
+    """A region died, or also lost its data: its disk was destroyed, or put back to an older state.
 
-    `survivors` is what the databases of the others held at that moment: per entity and key their rows.
-    `exposed` are the zones with a pair that the region was agreed to acknowledge alone: these may lose too.
+    `survivors` is what the databases of the others that `answered` held at that moment: per entity and key
+    their rows. `exposed` are the zones with a pair that the region was agreed to acknowledge alone.
     """
 
     region: str
     at_s: float
     exposed: tuple[str, ...] = ()
+    answered: tuple[str, ...] = ()
     survivors: Mapping[str, Mapping[str, list[Row]]] = field(default_factory=dict)
 
 
@@ -95,6 +96,7 @@ class History:
         self._operations: list[Operation] = []
         self._faults: list[Fault] = []
         self._losses: list[Loss] = []
+        self._deaths: list[Loss] = []
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -110,6 +112,11 @@ class History:
     def losses(self) -> tuple[Loss, ...]:
         """Return every declared loss of a region's data."""
         return tuple(self._losses)
+
+    @property
+    def deaths(self) -> tuple[Loss, ...]:
+        """Return every death of a region, with what others had of it; its data may have come back with it."""
+        return tuple(self._deaths)
 
     def now_s(self) -> float:
         """Return the seconds since the run began."""
@@ -151,6 +158,12 @@ class History:
             self._losses.append(loss)
             self._write("loss", asdict(loss))
 
+    def note_death(self, death: Loss) -> None:
+        """Note that a region is dead, its disk being there."""
+        with self._lock:
+            self._deaths.append(death)
+            self._write("death", asdict(death))
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
@@ -167,23 +180,26 @@ class History:
         operations: Iterable[Operation] = (),
         losses: Iterable[Loss] = (),
         faults: Iterable[Fault] = (),
+        deaths: Iterable[Loss] = (),
     ) -> History:
         """Return a history that was recorded before."""
         made = cls()
         made._operations, made._losses, made._faults = list(operations), list(losses), list(faults)
+        made._deaths = list(deaths)
         return made
 
 
 def read_history(path: Path) -> History:
     """Return the history in a file; a last line that was cut off is left out."""
     operations: dict[int, Operation] = {}
-    losses: list[Loss] = []
+    losses: dict[str, list[Loss]] = {"loss": [], "death": []}
     faults: list[Fault] = []
     for event, body in _events(path):
         if event == "invoke":
             operations[body["number"]] = Operation(**body)
-        elif event == "loss":
-            losses.append(Loss(**{**body, "exposed": tuple(body["exposed"])}))
+        elif event in ("loss", "death"):
+            names = {name: tuple(body[name]) for name in ("exposed", "answered")}
+            losses[event].append(Loss(**{**body, **names}))
         elif event == "fault":
             faults.append(Fault(**body))
         else:
@@ -191,10 +207,10 @@ def read_history(path: Path) -> History:
             operations[body["number"]] = replace(
                 operations[body["number"]], completed_s=completed_s, outcome=event, answer=body["answer"]
             )
-    return History.of(operations.values(), losses, faults)
+    return History.of(operations.values(), losses["loss"], faults, losses["death"])
 
 
-def _events(path: Path) -> Iterator[tuple[Outcome | Literal["invoke", "loss", "fault"], dict[str, Any]]]:
+def _events(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if not line.endswith("\n"):
             return

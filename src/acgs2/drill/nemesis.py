@@ -26,6 +26,7 @@ from acgs2.drill.faults import (
 from acgs2.drill.history import Fault
 from acgs2.drill.plan import Stock
 from acgs2.drill.world import World, wait_until
+from acgs2.errors import AcgsError
 from acgs2.topology import Topology
 
 __all__ = ["KINDS", "Nemesis", "Planned", "Terrain", "plan_faults"]
@@ -250,7 +251,7 @@ class Nemesis:
         fault, at_s = planned.fault, self._world.history.now_s()
         try:
             bitten = fault.begin(self._world)
-        except NotBegun as why:
+        except (NotBegun, AcgsError) as why:
             self._say(f"not begun: {fault.did}: {why}")
             return
         self._say(f"begin  {fault.did}" + (f": {bitten}" if bitten else ""))
@@ -270,8 +271,8 @@ class Nemesis:
         fault = planned.fault
         try:
             seen = fault.end(self._world)
-        except (NotBegun, psycopg.Error) as why:
-            seen = None
+        except (NotBegun, psycopg.Error, AcgsError) as why:
+            seen = None  # healing tries again
             self._say(f"not ended: {fault.did}: {why}")
         bitten = "; ".join(filter(None, (bitten, seen))) or None
         self._world.history.note_fault(

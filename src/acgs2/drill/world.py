@@ -14,7 +14,7 @@ import httpx
 import psycopg
 
 from acgs2.api.tokens import mint
-from acgs2.drill.history import History, Loss
+from acgs2.drill.history import History, Loss, Row
 from acgs2.drill.states import read_held
 from acgs2.local.cluster import Cluster
 
@@ -126,18 +126,57 @@ class World:
             return None
 
     def loss_of(self, region: str) -> Loss:
-        """Return what the loss of a dead region's disk may take: what the others have is spared."""
+        """Return what the loss of a dead region's disk may take: what the others have is spared.
+
+        Raises:
+            psycopg.Error: one of them does not answer; then nobody knows.
+        """
+        at_s, others = self.history.now_s(), [r for r in self.regions if r != region]
         kept: dict[str, dict[str, dict[str, Any]]] = {}
         exposed: set[str] = set()
-        at_s = self.history.now_s()
-        for other in self.regions:
-            if other == region:
-                continue
-            with self.database(other) as conn:
-                for entity, rows in read_held(conn).items():
-                    for key, row in rows.items():
-                        kept.setdefault(entity, {}).setdefault(key, {})[json.dumps(row, sort_keys=True)] = row
-                votes = conn.execute(b"SELECT key, value FROM acgs.vote WHERE key LIKE 'pair/%'").fetchall()
-            exposed |= {k.partition("/")[2] for k, v in votes if v is not None and v.get("alone") == region}
+        for other in others:
+            exposed |= self._survey(other, region, kept)
         survivors = {e: {k: list(rows.values()) for k, rows in found.items()} for e, found in kept.items()}
-        return Loss(region, at_s, tuple(sorted(exposed)), survivors)
+        return Loss(region, at_s, tuple(sorted(exposed)), tuple(others), survivors)
+
+    def death_of(self, region: str) -> Loss:
+        """Return what those that answer have of what a dead region had: which records, what was counted."""
+        at_s = self.history.now_s()
+        kept: dict[str, dict[str, dict[str, Any]]] = {}
+        answered: list[str] = []
+        exposed: set[str] = set()
+        for other in (r for r in self.regions if r != region):
+            try:
+                exposed |= self._survey(other, region, kept)
+            except psycopg.Error:
+                continue  # dead or frozen itself
+            answered.append(other)
+        topology = self.state.topology
+        paired = {zone for zone in topology.zones if region in topology.pair_of(zone)}
+        survivors: dict[str, dict[str, list[Row]]] = {
+            entity: {
+                key: [_brief(row) for row in rows.values()]
+                for key, rows in kept[entity].items()
+                if any(row["zone"] in paired for row in rows.values())
+            }
+            for entity in ("user_profile", "tenant_config", "audit_event")
+            if entity in kept
+        }
+        return Loss(region, at_s, tuple(sorted(exposed)), tuple(answered), survivors)
+
+    def _survey(self, other: str, region: str, kept: dict[str, dict[str, dict[str, Any]]]) -> set[str]:
+        """Add all that a database holds, and has set aside; return the zones that a region has alone."""
+        with self.database(other) as conn:
+            held = read_held(conn)
+            aside = conn.execute(b"SELECT entity, records FROM acgs.quarantine WHERE kind = 'put'").fetchall()
+            votes = conn.execute(b"SELECT key, value FROM acgs.vote WHERE key LIKE 'pair/%'").fetchall()
+        found = [(entity, row) for entity, rows in held.items() for row in rows.values()]
+        found += [(entity, row) for entity, records in aside for row in records]
+        for entity, row in found:
+            kept.setdefault(entity, {}).setdefault(row["key"], {})[json.dumps(row, sort_keys=True)] = row
+        return {k.partition("/")[2] for k, v in votes if v is not None and v.get("alone") == region}
+
+
+def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
+    counted = (row["meta"] or {}).get("login_count")
+    return {"erased": row["erased"], "meta": {"login_count": counted} if counted else {}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -112,16 +111,14 @@ def torture(cluster: Cluster, seed: int, seconds: float, out: Path, say: Say, *,
         try:
             await crew.found(HOMES)
             assert all(await crew.do(WEST, [_still(stock.tenant("all"), stock.key, name) for name in STILL]))
-            evil = threading.Thread(target=nemesis.run, args=(seconds,), name="nemesis")
-            evil.start()
+            evil = asyncio.create_task(asyncio.to_thread(nemesis.run, seconds))
+            working = asyncio.create_task(crew.work(rights))
             try:
-                working = asyncio.create_task(crew.work(rights))
                 await asyncio.wait({working}, timeout=seconds)
-                crew.stop()
-                await working
             finally:
+                crew.stop()
                 nemesis.stop()
-                await asyncio.to_thread(evil.join)
+                await asyncio.gather(working, evil)
         finally:
             await crew.close()
 

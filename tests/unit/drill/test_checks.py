@@ -139,6 +139,22 @@ def test_regions_that_may_hold_a_record_have_the_same() -> None:
     assert found([CREATE], states) == {"agreement", "misheld"}
 
 
+def test_what_one_of_a_pair_acknowledged_the_other_has_when_it_dies() -> None:
+    ops = [CREATE, op("increment", 1, sent={"by": 2})]
+    states = final(users(login_count=2))
+
+    def when(*rows: dict[str, Any], **more: Any) -> set[str]:
+        had = {"user_profile": {KEY: list(rows)}}
+        death = replace(Loss(A, 3.0, answered=(B, C), survivors=had), **more)
+        return {b.check for b in judge(History.of(ops, deaths=[death]), states)}
+
+    both = user(meta={"login_count": {ORIGIN: [1, 2]}})
+    assert when(both) == set()
+    assert when() == {"durable"}
+    assert when(user()) == {"durable"}
+    assert when(answered=(C,)) == when(exposed=("eu",)) == when(region=B) == when(at_s=0.2) == set()
+
+
 def test_a_counter_is_between_what_was_acknowledged_and_what_may_have_happened() -> None:
     ops = [
         CREATE,
@@ -344,13 +360,15 @@ def test_a_history_is_read_again_as_it_was_written(tmp_path: Path) -> None:
         number = history.invoke("c", A, "eu", "set", "user_profile", KEY, sent={"value": outcome})
         history.complete(number, outcome, {"status": 1})  # type: ignore[arg-type]
     history.invoke("c", A, "eu", "read", "user_profile", KEY)
-    history.note_loss(Loss(A, 1.0, ("eu",), {"user_profile": {KEY: [user()]}}))
+    history.note_loss(Loss(A, 1.0, ("eu",), (B,), {"user_profile": {KEY: [user()]}}))
+    history.note_death(Loss(A, 0.5))
     history.note_fault(Fault("cut", "x", 1.0, 2.0, "cut x", None))
     history.close()
     again = read_history(path)
     assert [o.outcome for o in again.operations] == ["ok", "fail", "info", "info"]
     assert [o.sent for o in again.operations] == [o.sent for o in history.operations]
     assert again.losses == history.losses
+    assert again.deaths == history.deaths
     assert again.faults == history.faults
     path.write_text(path.read_text(encoding="utf-8") + '{"event": "inv', encoding="utf-8")
     assert len(read_history(path).operations) == 4

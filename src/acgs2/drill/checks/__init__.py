@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from acgs2.drill.checks.base import Broken, Case
 from acgs2.drill.checks.fields import compared_and_set, counters, latest, sets
-from acgs2.drill.checks.records import agreement, appended, created, erased, unforeseen
+from acgs2.drill.checks.records import agreement, appended, created, durable, erased, unforeseen
 from acgs2.drill.checks.rights import acts, misheld, residency
 from acgs2.drill.checks.sessions import sessions
 from acgs2.drill.history import History
@@ -19,6 +19,7 @@ CHECKS: Mapping[str, Callable[[Case], Iterator[Broken]]] = {
     "misheld": lambda case: misheld(case.final),
     "residency": residency,
     "created": created,
+    "durable": durable,
     "appended": appended,
     "erased": erased,
     "counters": counters,

@@ -9,7 +9,7 @@ from functools import cached_property
 from acgs2.drill.history import History, Loss, Operation, Row
 from acgs2.drill.states import Final
 
-__all__ = ["Broken", "Case"]
+__all__ = ["Broken", "Case", "counted_by", "survivors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,10 @@ class Case:
 
     def unprotected(self, op: Operation, loss: Loss) -> bool:
         """Return whether a loss may have taken this write, which its region alone was bound to have."""
-        pair = self.final.pairs.get(op.zone, ())
-        return (
-            op.region == loss.region
-            and op.invoked_s <= loss.at_s
-            and (len(pair) < 2 or op.zone in loss.exposed)
-        )
+        # A move is as durable as what it leads to.
+        zone = op.sent.get("to_zone", op.zone)
+        alone = len(self.final.pairs.get(zone, ())) < 2 or zone in loss.exposed
+        return alone and op.region == loss.region and op.invoked_s <= loss.at_s
 
     def excused(self, op: Operation) -> bool:
         """Return whether a region acknowledged a write and lost it with its disk before another had it."""
@@ -89,6 +87,16 @@ def survivors(loss: Loss, entity: str, key: str) -> Iterable[Row]:
     if entity in ("consent", "transfer"):
         return [row for copies in rows.values() for row in copies]
     return rows.get(key, ())
+
+
+def counted_by(rows: Iterable[Row], region: str) -> int:
+    """Return what rows together know of a region's increments, over all of its lives."""
+    lives: dict[str, list[int]] = {}
+    for row in rows:
+        for origin, state in ((row["meta"] or {}).get("login_count") or {}).items():
+            if origin.partition("#")[0] == region:
+                lives[origin] = max(lives.get(origin, [0, 0]), state)
+    return sum(state[1] for state in lives.values())
 
 
 def shows(row: Row, op: Operation) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from acgs2.drill.checks.base import Broken, Case, survivors
+from acgs2.drill.checks.base import Broken, Case, counted_by, survivors
 from acgs2.drill.history import Operation, Row
 
 __all__ = ["compared_and_set", "counters", "latest", "sets"]
@@ -43,19 +43,9 @@ def _taken(case: Case, key: str, ops: Sequence[Operation]) -> int:
             for op in ops
             if op.ok and case.unprotected(op, loss)
         }
-        had = _counted(survivors(loss, "user_profile", key), loss.region)
+        had = counted_by(survivors(loss, "user_profile", key), loss.region)
         taken += max(0, sum(told.values()) - taken - had)
     return taken
-
-
-def _counted(rows: Any, region: str) -> int:
-    """Return what rows together know of a region's increments, over all of its lives."""
-    lives: dict[str, list[int]] = {}
-    for row in rows:
-        for origin, state in ((row["meta"] or {}).get("login_count") or {}).items():
-            if origin.partition("#")[0] == region:
-                lives[origin] = max(lives.get(origin, [0, 0]), state)
-    return sum(state[1] for state in lives.values())
 
 
 def sets(case: Case) -> Iterator[Broken]:

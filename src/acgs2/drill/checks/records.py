@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from acgs2.drill.checks.base import Broken, Case
-from acgs2.drill.history import Row
+from acgs2.drill.checks.base import Broken, Case, counted_by, survivors
+from acgs2.drill.history import Loss, Operation, Row
 from acgs2.drill.states import Final
 from acgs2.model import entities
 from acgs2.store.compile import columns_of
 
-__all__ = ["agreement", "appended", "created", "erased", "unforeseen"]
+__all__ = ["agreement", "appended", "created", "durable", "erased", "unforeseen"]
 
 #: Each region's own: to whom it sent a record, and by what it goes in deciding who may hold it.
 _OWN = ("sent_to", "rights", "residency")
@@ -24,6 +24,43 @@ def created(case: Case) -> Iterator[Broken]:
                 if not case.excused(op):
                     yield Broken("created", f"{entity} {key}, acknowledged by {op.region}, is nowhere")
                 break
+
+
+def durable(case: Case) -> Iterator[Broken]:
+    """Find what a region that died had acknowledged for a pair, and no other had."""
+    for death in (*case.history.deaths, *case.history.losses):
+        for (entity, key), ops in case.by_record.items():
+            told = [op for op in ops if op.ok and _promised(case, op, death)]
+            # What left the zone with its tenant may have left the other of the pair too.
+            if not told or len({op.zone for op in ops}) > 1:
+                continue
+            rows = list(survivors(death, entity, key))
+            created = [op for op in told if op.kind in ("create", "append")]
+            counted = {
+                op.idempotency_key or str(op.number): op.sent["by"] for op in told if op.kind == "increment"
+            }
+            if created and not rows:
+                yield Broken("durable", f"{entity} {key}: acknowledged by {death.region} alone when it died")
+            elif sum(counted.values()) > counted_by(rows, death.region) and not any(
+                r["erased"] for r in rows
+            ):
+                yield Broken(
+                    "durable", f"user {key}: increments acknowledged by {death.region} alone when it died"
+                )
+
+
+def _promised(case: Case, op: Operation, death: Loss) -> bool:
+    """Return whether both of a pair had to have a write when one of them died, and the other answered."""
+    pair = case.final.pairs.get(op.zone, ())
+    others = {region for region in pair if region != death.region}
+    return (
+        op.region == death.region
+        and op.completed_s < death.at_s
+        and len(pair) > 1
+        and death.region in pair
+        and others <= set(death.answered)
+        and op.zone not in death.exposed
+    )
 
 
 def appended(case: Case) -> Iterator[Broken]:
