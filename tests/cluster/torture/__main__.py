@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -74,7 +75,7 @@ def main() -> int:
         f"seed {seed}: replay with make torture MINUTES={given.minutes:g} SEED={seed}; the run is left in {out}"
     )
     # However it is told to stop, what it started is stopped first.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with folder() as path:
         (path / "torture.yaml").write_text(TOPOLOGY, encoding="utf-8")
         began_s = time.monotonic()
@@ -84,6 +85,9 @@ def main() -> int:
             status = tell(torture(cluster, seed, given.minutes * 60, out, say, gap_s=given.gap))
         finally:
             cluster.down()
+        if status:
+            shutil.copytree(cluster.state.logs, out / "logs", dirs_exist_ok=True)
+            say(f"the logs of all regions are in {out / 'logs'}")
     return status
 
 
