@@ -92,12 +92,12 @@ def _elements(case: Case, every: Sequence[Operation], seen: Operation, shown: di
     changes = [op for op in every if op.kind in ("add", "remove")]
     present = set(shown.get("preferences") or ())
     for op in changes:
-        if not (op.ok and _in_time(case, op, seen)):
-            continue
         wrong = (op.sent["element"] in present) is not (op.kind == "add")
+        if not (wrong and op.ok and _in_time(case, op, seen)):
+            continue
         others = [o for o in changes if o.sent == op.sent and o.kind != op.kind]
         others = [o for o in others if o.invoked_s < seen.completed_s]
-        if wrong and all(case.precedes(o, op) for o in others):
+        if all(case.precedes(o, op) for o in others):
             return f"without what {op.kind} of {op.sent['element']} had done by {op.completed_s:.3f} s"
     return None
 
