@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from tests.cluster.conftest import Server
+from tests.cluster.conftest import Server, await_that
 from tests.cluster.store.regions import CENTRAL, SG, US, WEST, Regions, genesis_transfer, regions_of
 
 
@@ -169,3 +169,19 @@ def test_a_tenant_that_comes_back_is_given_again_to_those_who_had_forgotten_it(r
         regions.settled()
         assert regions.holds(CENTRAL, tenant, "tenant") is held
         assert regions.holds(CENTRAL, key) is held, zone
+
+
+def test_a_move_is_on_its_way_when_it_is_acknowledged(regions: Regions) -> None:
+    regions.transfer(WEST, "eu", US, "scc", ["tenant"])
+    regions.settled()
+    tenant = regions.tenant("eu", WEST)
+    regions.until(lambda: regions.holds(US, tenant, "tenant"), "the tenant to be sent")
+    regions.app[US].execute(b"SELECT acgs.move_tenant(%s, 'us')", (tenant,))
+
+    def moved() -> bool:
+        query = b"SELECT zone FROM acgs.tenant WHERE key = %s"
+        return regions.owner[WEST].execute(query, (tenant,)).fetchone() == ("us",)
+
+    # Nobody works: what waits for the worker is not in the log, and no peer could have confirmed it.
+    await_that(moved, "the move to arrive", 5)
+    regions.settled()
