@@ -102,7 +102,7 @@ class Client:
             unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             outcome: Outcome = "fail" if reading or unsent else "info"
             return self._history.complete(number, outcome, {"problem": type(error).__name__})
-        body: Any = answer.json() if answer.content else {}
+        body = _body(answer)
         shown: dict[str, Any] = {"status": answer.status_code}
         if answer.status_code < 300:
             if "etag" in answer.headers:
@@ -120,6 +120,13 @@ class Client:
         kind = "create" if method == "POST" else "change"
         done = await self.do(Act(kind, method, path, zone, entity, path.partition("/")[2], body, body or {}))
         return dict(done.answer["record"]) if done.ok else None
+
+
+def _body(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return {}  # nothing, or a word of a server that is about to stop
 
 
 def _kept(body: Any) -> dict[str, Any]:
