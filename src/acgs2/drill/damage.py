@@ -17,7 +17,11 @@ __all__ = ["Destroyed", "Forged", "OldBackup", "Poison", "mend"]
 
 _SETTLED_S = 20.0
 _POISON = "torture_poison"
-_REFUSE = f"ALTER TABLE acgs.user_profile ADD CONSTRAINT {_POISON} CHECK (display_name NOT LIKE '%+poison~')"
+#: Not valid for what is there already: an earlier row of this kind has been taken in.
+_REFUSE = (
+    f"ALTER TABLE acgs.user_profile ADD CONSTRAINT {_POISON}"
+    " CHECK (display_name NOT LIKE '%+poison~') NOT VALID"
+)
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,11 @@ def _collide(p: Planned, fault: Injection, at_s: float, until_s: float) -> bool:
         return True
     if {type(p.fault), type(fault)} in ({Poison, Cut}, {Poison, LinksCrash}):
         return True  # what is to be set aside has to arrive
-    if _unsettling(p.fault) and fault.loses and (p.until_s > at_s or isinstance(fault, OldBackup)):
+    if (
+        _unsettling(p.fault)
+        and fault.loses
+        and (p.until_s + _RECOVERY_S > at_s or isinstance(fault, OldBackup))
+    ):
         return True
     if isinstance(p.fault, OldBackup) and _unsettling(fault):
         return True
@@ -189,7 +193,9 @@ def _collide(p: Planned, fault: Injection, at_s: float, until_s: float) -> bool:
 
 def _unsettling(fault: Injection) -> bool:
     """Return whether a fault keeps regions from being given what they lack: no disk may go meanwhile."""
-    return isinstance(fault, Cut | Poison) or (isinstance(fault, ClockOff) and fault.name == "clock far off")
+    return isinstance(fault, Cut | Poison | DroppedSlot) or (
+        isinstance(fault, ClockOff) and fault.name == "clock far off"
+    )
 
 
 def _place(fault: Injection) -> object:
