@@ -167,7 +167,7 @@ def _agree(world: World, report: Report, say: Say) -> None:
         report.repaired = True
         say("no agreement yet: acgs2 repair of every region")
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda r: world.ask(r, "POST", "/api/v1/repair", timeout_s=120.0), world.regions))
+            list(pool.map(lambda r: world.ask(r, "POST", "/api/v1/repair", timeout_s=AGREE_S), world.regions))
         agreed = wait_until(calm, AGREE_S, every_s=0.5)
     if agreed:
         report.agreed_s = round(time.monotonic() - began_s, 1)
