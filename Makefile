@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: check test mutants demo install
+.PHONY: check test mutants torture demo install
 
 install:
 	python3 -m venv $(VENV)
@@ -23,3 +23,7 @@ mutants:
 
 demo:
 	$(BIN)/acgs2 demo
+
+# Faults and load for so long, then judged; the seed is printed. `make torture MINUTES=30 SEED=7` replays seed 7.
+torture:
+	$(BIN)/python -m tests.cluster.torture --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))

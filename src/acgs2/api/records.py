@@ -166,10 +166,12 @@ class Records:
         }
 
     def _etag(self, row: Mapping[str, Any]) -> str:
-        if self._entity.version_field:
-            return f'"{row[self._entity.version_field]}"'
+        # Two regions may give one number to two contents: the vector tells which of them was seen.
         vector = ",".join(f"{o}={n}" for o, n in sorted(row["vv"].items()))
-        return f'"{hashlib.sha256(vector.encode()).hexdigest()[:16]}"'
+        digest = hashlib.sha256(vector.encode()).hexdigest()[:16]
+        return (
+            f'"{row[self._entity.version_field]}-{digest}"' if self._entity.version_field else f'"{digest}"'
+        )
 
     def _values(self, body: msgspec.Struct) -> dict[str, Any]:
         values: dict[str, Any] = {}

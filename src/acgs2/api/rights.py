@@ -178,13 +178,14 @@ def _lawful(server: RegionServer, data: NewTransfer) -> Transfer:
 async def revoke(request: Http[Any, Any, Any], record_id: Id) -> dict[str, Any]:
     """Revoke a transfer for good, at once; a new permission is a new transfer."""
     server: RegionServer = request.app.state.server
+    names = {"key": record_id}
     async with server.pool.connection() as conn:
-        cursor = conn.cursor(row_factory=dict_row)
-        await cursor.execute(_QUERIES["revoke"].encode(), {"key": record_id})
-        row = await cursor.fetchone()
-    if row is None:
+        known = await (await conn.execute(_QUERIES["zone_of_transfer"].encode(), names)).fetchone()
+    # As durable as the data of the zone that it protects: a revocation that is lost lets data out again.
+    rows = await _written(server, known[0], _QUERIES["revoke"].encode(), names) if known is not None else []
+    if not rows:
         raise NotFoundError("transfer-unknown", "There is no such transfer.", hint="See /api/v1/transfers.")
-    return row
+    return rows[0]
 
 
 @post(

@@ -15,7 +15,8 @@ import psycopg
 
 from acgs2.api.tokens import mint
 from acgs2.drill.checker import Verdict, agreement, judge, missing
-from acgs2.drill.workload import Client, History, write_for
+from acgs2.drill.history import History, Operation
+from acgs2.drill.workload import Client
 from acgs2.local.cluster import Cluster
 from acgs2.model import entities
 from acgs2.model.entity import Residency
@@ -65,7 +66,7 @@ async def run_demo(cluster: Cluster, seconds: float, say: Say, rng: Random) -> R
                         await asyncio.sleep(0.05)
         say(f"writing for {seconds:g} s from {len(topology.zones) * 4} clients, into every zone")
         jobs = [
-            write_for(clients[region], zone, tenants[zone], seconds, Random(rng.random()))
+            _write_for(clients[region], zone, tenants[zone], seconds, Random(rng.random()))
             for zone in tenants
             for region in _writers(cluster, zone)
             for _ in range(2)
@@ -78,7 +79,7 @@ async def run_demo(cluster: Cluster, seconds: float, say: Say, rng: Random) -> R
             }
             report.converged_s = await _converge(databases)
             say("regions agree" if report.converged_s is not None else "regions do not agree")
-            report.verdict = judge(databases, history.acknowledged)
+            report.verdict = judge(databases, history.operations)
             report.placement = _placement(databases)
             report.conflicts = _conflicts(databases)
             report.lag = _lag(cluster, databases)
@@ -86,10 +87,14 @@ async def run_demo(cluster: Cluster, seconds: float, say: Say, rng: Random) -> R
     finally:
         for client in clients.values():
             await client.close()
-    report.acknowledged = len(history.acknowledged)
-    report.refused = dict(history.refused)
+    acknowledged = [op for op in history.operations if op.ok]
+    report.acknowledged = len(acknowledged)
+    for op in history.operations:
+        if op.answer and not op.ok:
+            what = f"{op.answer.get('status', '')} {op.answer['problem']}".strip()
+            report.refused[what] = report.refused.get(what, 0) + 1
     for zone in tenants:
-        took = sorted(a.took_s * 1000 for a in history.acknowledged if a.zone == zone)
+        took = sorted((op.completed_s - op.invoked_s) * 1000 for op in acknowledged if op.zone == zone)
         report.write_ms[zone] = (took[len(took) // 2], took[int(len(took) * 0.99)])
     return report
 
@@ -231,9 +236,9 @@ async def _kill(
     """Kill the region that takes a pair's writes; the other must have every acknowledged one."""
     zone = next(z for z in tenants if cluster.state.topology.pair_of(z))
     taker, other = cluster.state.topology.pair_of(zone)
-    before = len(history.acknowledged)
+    before = _acknowledged(history)
     writers = [
-        asyncio.create_task(write_for(clients[taker], zone, tenants[zone], 3.0, Random(n))) for n in range(4)
+        asyncio.create_task(_write_for(clients[taker], zone, tenants[zone], 3.0, Random(n))) for n in range(4)
     ]
     await asyncio.sleep(1.0)
     databases.pop(taker).close()
@@ -242,11 +247,39 @@ async def _kill(
     for writer in writers:
         writer.cancel()
     await asyncio.gather(*writers, return_exceptions=True)
-    acknowledged = [a for a in history.acknowledged if a.zone == zone and a.region == taker]
+    acknowledged = [op for op in _acknowledged(history) if (op.zone, op.region) == (zone, taker)]
     report.killed = taker
     report.paired_acknowledged = len(acknowledged)
     report.paired_lost = len(missing({other: databases[other]}, acknowledged))
     say(
-        f"{len(history.acknowledged) - before} more writes had been acknowledged; "
+        f"{len(_acknowledged(history)) - len(before)} more writes had been acknowledged; "
         f"looking for all of them in {other}"
     )
+
+
+def _acknowledged(history: History) -> list[Operation]:
+    return [op for op in history.operations if op.ok]
+
+
+async def _write_for(client: Client, zone: str, tenant: str, seconds: float, rng: Random) -> None:
+    """Write as a tenant's applications do: users, their changes, agents, events; until the time is over."""
+    ends_s = time.monotonic() + seconds
+    users: list[str] = []
+    while time.monotonic() < ends_s:
+        choice = rng.random()
+        if choice < 0.4 or not users:
+            body: dict[str, Any] = {"tenant_id": tenant, "display_name": f"Person {rng.randrange(10**9)}"}
+            body["preferences"] = rng.sample(["dark", "compact", "beta", "mail", "sms"], 2)
+            made = await client.send("POST", "users", zone, body)
+            if made:
+                users.append(made["id"])
+        elif choice < 0.7:
+            await client.send("PATCH", f"users/{rng.choice(users)}", zone, {"login_count": {"increment": 1}})
+        elif choice < 0.85:
+            await client.send(
+                "POST", "agents", zone, {"tenant_id": tenant, "name": f"agent {rng.randrange(10**6)}"}
+            )
+        else:
+            body = {"tenant_id": tenant, "actor": "demo", "action": "looked", "subject": rng.choice(users)}
+            await client.send("POST", "audit-events", zone, body)
+        await asyncio.sleep(0)

@@ -1,48 +1,72 @@
-"""Clients that write through the API and remember what was acknowledged to them."""
+"""Clients that write and read through the API of a region, and record what they sent and were told."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import httpx
 
-__all__ = ["Acknowledged", "Client", "History", "write_for"]
+from acgs2.drill.history import History, Operation, Outcome
+from acgs2.model import entities
+
+__all__ = ["Act", "Client"]
+
+_ENTITIES = {entity.path: entity.name for entity in entities().values()}
+#: Of a record only what the checker goes by is kept.
+_LEFT_OUT = ("tenant_id", "updated_at", "updated_in", "residency")
+#: Answers 503 that promise that nothing was stored; any other 503 leaves it open.
+_NOTHING_STORED = (
+    "pair-unavailable",
+    "pair-held-elsewhere",
+    "rules-unknown",
+    "region-not-seeded",
+    "clock-off",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """A write that a client was told is durable."""
+class Act:
+    """One request as it is to be sent, and in `kind` and `sent` what it means."""
 
-    region: str
+    kind: str
+    method: str
+    path: str
     zone: str
     entity: str
-    key: str
-    took_s: float
+    key: str = ""
+    body: Mapping[str, Any] | None = None
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    if_match: str | None = None
 
-
-@dataclass
-class History:
-    """What clients saw: acknowledged writes, and refusals by status and kind of problem."""
-
-    acknowledged: list[Acknowledged] = field(default_factory=list)
-    refused: dict[str, int] = field(default_factory=dict)
-
-    def refuse(self, what: str) -> None:
-        """Count a refusal."""
-        self.refused[what] = self.refused.get(what, 0) + 1
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that say the same."""
+        given = {
+            "x-data-sovereignty": self.zone,
+            "idempotency-key": self.idempotency_key,
+            "if-match": self.if_match,
+        }
+        return {name: value for name, value in given.items() if value}
 
 
 class Client:
     """One client of one region, with a token."""
 
-    def __init__(self, region: str, url: str, token: str, history: History) -> None:
+    def __init__(
+        self, region: str, url: str, token: str, history: History, *, name: str = "", timeout_s: float = 15.0
+    ) -> None:
         self.region = region
-        self._http = httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=15)
+        self.name = name or region
+        # The environment may name a proxy for what is outside; regions are reached directly.
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(timeout_s, connect=2.0),
+            trust_env=False,
+        )
         self._history = history
 
     async def close(self) -> None:
@@ -51,61 +75,59 @@ class Client:
 
     async def sees(self, path: str) -> bool:
         """Return whether the region has a record by now."""
-        return (await self._http.get(f"/api/v1/{path}")).status_code == 200
+        try:
+            return (await self._http.get(f"/api/v1/{path}")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def do(self, act: Act) -> Operation:
+        """Send a request; return it with what came of it."""
+        number = self._history.invoke(
+            self.name,
+            self.region,
+            act.zone,
+            act.kind,
+            act.entity,
+            act.key,
+            sent=dict(act.sent),
+            idempotency_key=act.idempotency_key,
+        )
+        reading = act.method == "GET"
+        try:
+            answer = await self._http.request(
+                act.method, f"/api/v1/{act.path}", json=act.body, headers=act.headers
+            )
+        except httpx.HTTPError as error:
+            # What was never sent did not happen; with anything else nobody knows.
+            unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            outcome: Outcome = "fail" if reading or unsent else "info"
+            return self._history.complete(number, outcome, {"problem": type(error).__name__})
+        body = _body(answer)
+        shown: dict[str, Any] = {"status": answer.status_code}
+        if answer.status_code < 300:
+            if "etag" in answer.headers:
+                shown["etag"] = answer.headers["etag"]
+            return self._history.complete(number, "ok", shown | {"record": _kept(body)})
+        shown["problem"] = str(body.get("type", "")).rpartition("/")[2]
+        unknown = answer.status_code >= 500 and shown["problem"] not in _NOTHING_STORED
+        return self._history.complete(number, "info" if unknown and not reading else "fail", shown)
 
     async def send(
-        self, method: str, path: str, zone: str, body: Mapping[str, Any] | None = None, **headers: str
+        self, method: str, path: str, zone: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any] | None:
-        """Send a write; return the record if it was acknowledged, else count why not."""
-        began_s = time.monotonic()
-        sent = {"x-data-sovereignty": zone} | {k.replace("_", "-"): v for k, v in headers.items()}
-        try:
-            answer = await self._http.request(method, f"/api/v1/{path}", json=body, headers=sent)
-        except httpx.HTTPError as error:
-            self._history.refuse(type(error).__name__)
-            return None
-        if answer.status_code >= 400:
-            self._history.refuse(f"{answer.status_code} {answer.json().get('type', '').rpartition('/')[2]}")
-            return None
-        record: dict[str, Any] = answer.json() if answer.content else {}
-        self._history.acknowledged.append(
-            Acknowledged(
-                self.region, zone, path.partition("/")[0], record.get("id", ""), time.monotonic() - began_s
-            )
-        )
-        return record
+        """Send a write; return the record if it was acknowledged."""
+        entity = _ENTITIES[path.partition("/")[0]]
+        kind = "create" if method == "POST" else "change"
+        done = await self.do(Act(kind, method, path, zone, entity, path.partition("/")[2], body, body or {}))
+        return dict(done.answer["record"]) if done.ok else None
 
 
-async def write_for(client: Client, zone: str, tenant: str, seconds: float, rng: Random) -> None:
-    """Write as a tenant's applications do: users, their changes, agents, events; until the time is over."""
-    ends_s = time.monotonic() + seconds
-    users: list[str] = []
-    while time.monotonic() < ends_s:
-        choice = rng.random()
-        if choice < 0.4 or not users:
-            made = await client.send(
-                "POST",
-                "users",
-                zone,
-                {
-                    "tenant_id": tenant,
-                    "display_name": f"Person {rng.randrange(10**9)}",
-                    "preferences": rng.sample(["dark", "compact", "beta", "mail", "sms"], 2),
-                },
-            )
-            if made:
-                users.append(made["id"])
-        elif choice < 0.7:
-            await client.send("PATCH", f"users/{rng.choice(users)}", zone, {"login_count": {"increment": 1}})
-        elif choice < 0.85:
-            await client.send(
-                "POST", "agents", zone, {"tenant_id": tenant, "name": f"agent {rng.randrange(10**6)}"}
-            )
-        else:
-            await client.send(
-                "POST",
-                "audit-events",
-                zone,
-                {"tenant_id": tenant, "actor": "demo", "action": "looked", "subject": rng.choice(users)},
-            )
-        await asyncio.sleep(0)
+def _body(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return {}  # nothing, or a word of a server that is about to stop
+
+
+def _kept(body: Any) -> dict[str, Any]:
+    return {k: v for k, v in body.items() if k not in _LEFT_OUT} if isinstance(body, dict) else {}

@@ -99,13 +99,15 @@ def test_pages_lead_through_everything_once(api: Api) -> None:
 def test_a_versioned_record_is_changed_only_by_who_saw_it(api: Api) -> None:
     tenant = api.tenant()
     made = api.call(WEST, "POST", "/api/v1/configs", "eu", json={"tenant_id": tenant, "settings": {"a": 1}})
-    assert made.headers["etag"] == '"1"'
+    first = made.headers["etag"]
     path = f"/api/v1/configs/{made.json()['id']}"
     problem(api.call(WEST, "PATCH", path, "eu", json={"settings": {}}), 428, "if-match-missing")
-    changed = api.call(WEST, "PATCH", path, "eu", json={"settings": {"a": 2}}, headers={"if-match": '"1"'})
-    assert (changed.status_code, changed.headers["etag"], changed.json()["config_version"]) == (200, '"2"', 2)
+    changed = api.call(WEST, "PATCH", path, "eu", json={"settings": {"a": 2}}, headers={"if-match": first})
+    assert (changed.status_code, changed.json()["config_version"]) == (200, 2)
+    assert first.startswith('"1-')
+    assert changed.headers["etag"].startswith('"2-')
     problem(
-        api.call(WEST, "PATCH", path, "eu", json={"settings": {}}, headers={"if-match": '"1"'}),
+        api.call(WEST, "PATCH", path, "eu", json={"settings": {}}, headers={"if-match": first}),
         412,
         "version-mismatch",
     )
@@ -119,6 +121,23 @@ def test_a_versioned_record_is_changed_only_by_who_saw_it(api: Api) -> None:
         headers={"if-match": '"x"'},
     )
     problem(stale, 412, "version-mismatch")
+
+
+def test_a_version_that_another_of_the_same_number_replaced_is_not_the_one_that_was_seen(
+    api: Api, server: Server, databases: Mapping[str, str]
+) -> None:
+    tenant = api.tenant()
+    made = api.call(WEST, "POST", "/api/v1/configs", "eu", json={"tenant_id": tenant, "settings": {"a": 1}})
+    path = f"/api/v1/configs/{made.json()['id']}"
+    # As the merge does when another region has given the same number to another content, and that one wins.
+    with server.connect(databases[WEST]) as conn:
+        conn.execute(b"SET session_replication_role = replica")
+        conn.execute(
+            b"UPDATE acgs.tenant_config SET settings = '{\"a\": 9}', vv = vv || '{\"us-east-1#00000002\": 1}' WHERE key = %s",
+            (made.json()["id"],),
+        )
+    seen = {"if-match": made.headers["etag"]}
+    problem(api.call(WEST, "PATCH", path, "eu", json={"settings": {}}, headers=seen), 412, "version-mismatch")
 
 
 def test_an_idempotency_key_makes_one_record_in_whichever_region_it_is_used(api: Api) -> None:

@@ -75,3 +75,20 @@ def test_only_one_side_of_a_cut_link_goes_on(cluster: Cluster) -> None:
     cluster.link("restore", WEST, CENTRAL)
     await_that(lambda: taken(cluster, other), "both to acknowledge together again", 60)
     agreed(cluster)
+
+
+def test_a_revocation_is_acknowledged_by_the_pair_of_the_zone_that_it_protects(cluster: Cluster) -> None:
+    agreed(cluster)
+    body = {"zone": "eu", "to": US, "instrument": "scc", "entities": ["agent"]}
+    made = write(cluster, WEST, "eu", "transfers", body)
+    assert made.status_code == 201, made.text
+    path = f"transfers/{made.json()['id']}/revoke"
+    cluster.link("cut", WEST, CENTRAL)
+    try:
+        refused = write(cluster, WEST, "eu", path)
+        assert refused.status_code == 503, "the disk of one region would be all that knows of it"
+        assert refused.json()["type"].endswith(("outcome-unknown", "pair-unavailable"))
+    finally:
+        cluster.link("restore", WEST, CENTRAL)
+    await_that(lambda: write(cluster, WEST, "eu", path).status_code == 200, "the revocation", 60)
+    agreed(cluster)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from tests.cluster.conftest import Server
+from tests.cluster.conftest import Server, await_that
 from tests.cluster.store.regions import (
     CENTRAL,
     SG,
@@ -230,4 +230,33 @@ def test_looking_at_the_clock_does_not_undo_what_was_just_learned(regions: Regio
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_tenant_that_comes_back_is_given_again_to_those_who_had_forgotten_it(regions: Regions) -> None:
+    kinds = ["tenant", "user_profile", "consent", "agent", "tenant_config", "audit_event"]
+    regions.transfer(WEST, "eu", US, "scc", kinds)
+    regions.settled()
+    tenant = regions.tenant("eu", WEST)
+    key = regions.user(WEST, tenant, "eu")
+    regions.until(lambda: regions.holds(US, key) and regions.holds(CENTRAL, key), "the record to be sent")
+    for zone, held in (("us", False), ("eu", True), ("us", False), ("eu", True)):
+        regions.app[US].execute(b"SELECT acgs.move_tenant(%s, %s)", (tenant, zone))
+        regions.settled()
+        assert regions.holds(CENTRAL, tenant, "tenant") is held
+        assert regions.holds(CENTRAL, key) is held, zone
+
+
+def test_a_move_is_on_its_way_when_it_is_acknowledged(regions: Regions) -> None:
+    regions.transfer(WEST, "eu", US, "scc", ["tenant"])
+    regions.settled()
+    tenant = regions.tenant("eu", WEST)
+    regions.until(lambda: regions.holds(US, tenant, "tenant"), "the tenant to be sent")
+    regions.app[US].execute(b"SELECT acgs.move_tenant(%s, 'us')", (tenant,))
+
+    def moved() -> bool:
+        query = b"SELECT zone FROM acgs.tenant WHERE key = %s"
+        return regions.owner[WEST].execute(query, (tenant,)).fetchone() == ("us",)
+
+    # Nobody works: what waits for the worker is not in the log, and no peer could have confirmed it.
+    await_that(moved, "the move to arrive", 5)
     regions.settled()

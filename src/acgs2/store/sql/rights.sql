@@ -4,6 +4,8 @@
 INSERT INTO acgs.transfer (key, zone, from_zone, to_region, instrument, entities, begins, expires, importer_certified, note)
 VALUES (%(key)s, '*', %(zone)s, %(to)s, %(instrument)s, %(entities)s, %(begins)s, %(expires)s, %(certified)s, %(note)s)
 RETURNING key AS id, from_zone, to_region, instrument, entities, begins, expires, importer_certified, note
+-- name: zone_of_transfer
+SELECT from_zone FROM acgs.transfer WHERE key = %(key)s AND NOT erased
 -- name: revoke
 UPDATE acgs.transfer SET revoked = coalesce(revoked, clock_timestamp()) WHERE key = %(key)s AND NOT erased
 RETURNING key AS id, from_zone, to_region, instrument, entities, revoked

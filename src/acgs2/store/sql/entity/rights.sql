@@ -25,6 +25,8 @@ BEGIN
             -- Who gained a right asks for what there is; what was written here while it was thought to have none,
             -- perhaps only here, is sent by the one who wrote it.
             WHERE ((acgs.epoch(w.rights) > 0 OR w.ours) AND h <> ALL (w.sent_to))
+                -- Sent before, and forgotten when the tenant moved away: now it has come back.
+                OR (acgs.epoch(w.rights) > 0 AND h <> ALL (w.residency))
                 OR (w.rights #> ARRAY['consents', h] IS NOT NULL AND (h <> ALL (w.sent_to)
                     OR (w.rights #> ARRAY['consents', h]) IS DISTINCT FROM (w.had #> ARRAY['consents', h])))
             ORDER BY h) AS gained) AS g

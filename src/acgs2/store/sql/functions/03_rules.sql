@@ -134,5 +134,9 @@ BEGIN
     ELSIF NOT holds THEN
         DELETE FROM acgs.acquisition AS a WHERE a.entity = decided.entity AND a.zone = decided.zone;
     END IF;
+    -- Nobody is waited for who may not have it: a region that alone may hold something has all that there is.
+    DELETE FROM acgs.acquisition AS a WHERE a.entity = decided.entity AND a.zone = decided.zone
+        AND NOT CASE WHEN a.source IS NULL THEN cardinality(array_remove(decided.residency, decided.region)) > 0
+            ELSE a.source = ANY (decided.residency || decided.by_consent) END;
 END
 $fn$;

@@ -199,8 +199,8 @@ BEGIN
             'from', to_jsonb(acgs.names_union(acgs.zones_before(was.rights), ARRAY[was.zone]))));
     PERFORM acgs.note_moves(ARRAY[p_tenant]);
     PERFORM acgs.settle_tenant(ARRAY[p_tenant]);
-    INSERT INTO acgs.due (entity, kind, keys, targets)
-    VALUES ('tenant', 'put', ARRAY[p_tenant], array_remove(there.residency, there.region));
+    -- Here and not by the worker: whoever waits for a peer to have the move waits for this.
+    PERFORM acgs.emit('tenant', ARRAY[p_tenant], array_remove(there.residency, there.region));
     RETURN acgs.epoch(was.rights) + 1;
 END
 $fn$;

@@ -15,6 +15,7 @@ BEGIN
     IF target = ANY (rule.residency || rule.by_consent) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'AC011', MESSAGE = 'asked-without-right', DETAIL = jsonb_build_object(
             'entity', p_entity, 'zone', p_zone, 'target', target, 'register_version', rule.register_version);
+    -- One that holds by consent gives what it has: of some records it may have the only copy left.
     ELSIF NOT rule.region = ANY (rule.residency || rule.by_consent) OR (everything AND (NOT rule.region = ANY (rule.residency)
         OR EXISTS (SELECT FROM acgs.acquisition AS a WHERE a.entity = p_entity AND a.zone = p_zone AND a.source IS NULL)
         OR EXISTS (SELECT FROM acgs.self AS s WHERE NOT s.seeded))) THEN
