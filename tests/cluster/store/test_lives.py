@@ -12,12 +12,25 @@ from tests.cluster.store.regions import CENTRAL, WEST
 
 from acgs2.errors import OutcomeUnknown
 from acgs2.store import FlushWatcher
-from acgs2.topology import Topology
+from acgs2.topology import parse
+
+#: Other regions than those of `databases`: slots are the server's, whichever database they are of.
+DUO = """
+name: duo
+domain: acgs2.example
+constitution: {id: cdd01ef066bc6cf2}
+regions:
+  eu-north-1: {country: SE}
+  eu-south-1: {country: IT}
+zones:
+  eu: {regulation: gdpr, regions: [eu-north-1, eu-south-1]}
+"""
+NORTH = "eu-north-1"
 
 
-def test_a_new_life_writes_nothing_until_it_is_seeded(server: Server, trio: Topology) -> None:
+def test_a_new_life_writes_nothing_until_it_is_seeded(server: Server) -> None:
     insert = b"INSERT INTO acgs.tenant (key, zone, name) VALUES (gen_random_uuid(), 'eu', 'T')"
-    with server.regions(trio, linked=False) as names, server.connect(names[WEST]) as conn:
+    with server.regions(parse(DUO), linked=False) as names, server.connect(names[NORTH]) as conn:
         conn.execute(insert)
         # Peers have heard of more pulses than this database remembers: it was restored.
         conn.execute(b"SELECT acgs.awaken(1000, 0, 'abcdef01')")
@@ -30,7 +43,7 @@ def test_a_new_life_writes_nothing_until_it_is_seeded(server: Server, trio: Topo
         assert conn.execute(b"SELECT acgs.note_seeded('{}')").fetchone() == (True,)
         conn.execute(insert)
         row = conn.execute(b"SELECT origin FROM acgs.tenant ORDER BY hlc DESC LIMIT 1").fetchone()
-        assert row == (f"{WEST}#abcdef01",)
+        assert row == (f"{NORTH}#abcdef01",)
 
 
 def test_a_reader_of_another_life_confirms_nothing(server: Server, databases: Mapping[str, str]) -> None:
