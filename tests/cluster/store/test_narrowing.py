@@ -241,6 +241,7 @@ def test_a_tenant_that_comes_back_is_given_again_to_those_who_had_forgotten_it(r
 
 def test_a_move_is_on_its_way_when_it_is_acknowledged(regions: Regions) -> None:
     regions.transfer(WEST, "eu", US, "scc", ["tenant"])
+    regions.transfer(WEST, "us", WEST, "none_required", ["tenant"])
     regions.settled()
     tenant = regions.tenant("eu", WEST)
     regions.until(lambda: regions.holds(US, tenant, "tenant"), "the tenant to be sent")
