@@ -44,6 +44,7 @@ async def run_links(server: RegionServer) -> None:
 
 
 async def _live(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
+    server.behind = False
     note = Path(server.config.life_path)
     heard = await asyncio.gather(*(_heard(server, peer) for peer in server.config.peer_databases))
     life = await awaken(conn, note, [h for h in heard if h is not None])
@@ -58,6 +59,8 @@ async def _live(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
         met = await asyncio.gather(
             *(_meet(server, conn, peer, life) for peer in server.config.peer_databases)
         )
+        if server.behind:
+            return  # it awakens anew, and is told so by the peer that knows
         now_s = time.monotonic()
         missing = [peer for peer, fine in zip(server.config.peer_databases, met, strict=True) if not fine]
         last_met_s |= {peer: now_s for peer in last_met_s if peer not in missing}
@@ -126,6 +129,10 @@ async def _meet(server: RegionServer, conn: psycopg.AsyncConnection, peer: str, 
             met = await greet(there, server.region, life)
         answered_s = time.monotonic()
         server.offsets[peer] = (_offset(server, asked_s, answered_s, met.now_us), answered_s)
+        if met.behind:
+            _LOG.error("behind what %s has heard of incarnation=%s", peer, life.incarnation)
+            server.behind = True
+            return False
         if met.replaced:
             _LOG.error("replaced incarnation=%s by a later life that %s knows", life.incarnation, peer)
             await conn.execute(_QUERIES["stand_down"].encode())

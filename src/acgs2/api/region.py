@@ -83,6 +83,8 @@ class RegionServer:
         self.peers = Peers(config.peer_databases)
         self.life: Life | None = None
         self.replaced = False
+        #: Whether a peer has heard more of this life than its database knows: it was restored or copied.
+        self.behind = False
         #: When (monotonic) this region's database was last asked for its time, and what it said (µs).
         self.clock_read: tuple[float, int] = (0.0, 0)
         #: Peer to how far its time is ahead, and when that was found (monotonic).

@@ -22,7 +22,7 @@ _NOTHING_STORED = (
     "pair-held-elsewhere",
     "rules-unknown",
     "region-not-seeded",
-    "clock-off",
+    "clock-apart",
 )
 
 

@@ -27,10 +27,11 @@ _SLOT_TRIES = 50
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a peer answers: its life, whether it knows a later one of ours, position, slot, time."""
+    """What a peer answers: its life, whether ours is over or behind what it heard, position, slot, time."""
 
     incarnation: str
     replaced: bool
+    behind: bool
     position: str
     slot: str | None
     now_us: int

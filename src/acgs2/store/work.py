@@ -13,6 +13,7 @@ CHANNEL = "acgs_work"
 #: In the order in which they follow from one another; the report is last, when nothing else is left.
 STEPS = (
     b"SELECT acgs.move_step(500)",
+    b"SELECT acgs.handover_step()",
     b"SELECT acgs.sweep_step(500)",
     b"SELECT acgs.emit_due(50)",
     b"SELECT acgs.provision_step(500)",

@@ -143,6 +143,36 @@ def test_an_old_backup_is_a_new_life_that_loses_and_falsely_acknowledges_nothing
     assert holds(cluster, WEST, after)
 
 
+def test_a_backup_with_its_note_started_where_nobody_is_reached_is_told_later(cluster: Cluster) -> None:
+    agreed(cluster)
+    data, note = cluster.state.data_path(US), cluster.state.region_path(US) / "life.json"
+    backup = data.with_name("backup")
+    shutil.rmtree(backup, ignore_errors=True)
+    stop(cluster, US)
+    noted = note.read_text(encoding="ascii")
+    shutil.copytree(data, backup, symlinks=True, copy_function=shutil.copy2)
+    cluster.ask("start", region=US, component="all")
+    agreed(cluster)
+    keys = tenants(cluster, US, "all")
+    agreed(cluster)
+    before = health(cluster, US)["origin"]
+    stop(cluster, US)
+    owner = data.stat()
+    shutil.rmtree(data)
+    backup.rename(data)
+    own(data, owner.st_uid, owner.st_gid)
+    note.write_text(noted, encoding="ascii")
+    for other in (WEST, CENTRAL):
+        cluster.link("cut", US, other)
+    cluster.ask("start", region=US, component="all")
+    await_that(lambda: health(cluster, US).get("origin") == before, "it to take itself for what it was")
+    for other in (WEST, CENTRAL):
+        cluster.link("restore", US, other)
+    await_that(lambda: health(cluster, US).get("origin") != before, "it to be told that it is behind")
+    agreed(cluster)
+    assert holds(cluster, US, keys)
+
+
 def own(path: Any, uid: int, gid: int) -> None:
     for each in [path, *path.rglob("*")]:
         os.chown(each, uid, gid, follow_symlinks=False)

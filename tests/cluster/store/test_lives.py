@@ -46,6 +46,20 @@ def test_a_new_life_writes_nothing_until_it_is_seeded(server: Server) -> None:
         assert row == (f"{NORTH}#abcdef01",)
 
 
+def test_a_peer_tells_a_life_that_is_over_from_one_that_is_behind(server: Server) -> None:
+    greet = b"SELECT replaced, behind FROM acgs.greet('eu-south-1', %s, %s, %s)"
+    with server.regions(parse(DUO), linked=False) as names, server.connect(names[NORTH]) as conn:
+        for incarnation, born_us, pulse, answer in (
+            ("00000001", 1000, 50, (False, False)),
+            ("00000001", 1000, 51, (False, False)),
+            ("00000001", 1000, 40, (False, True)),
+            ("00000001", 1000, 41, (False, True)),
+            ("00000002", 2000, 42, (False, False)),
+            ("00000001", 1000, 99, (True, False)),
+        ):
+            assert conn.execute(greet, (incarnation, born_us, pulse)).fetchone() == answer
+
+
 def test_a_reader_of_another_life_confirms_nothing(server: Server, databases: Mapping[str, str]) -> None:
     async def run(incarnation: str) -> None:
         watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST, incarnation=incarnation)

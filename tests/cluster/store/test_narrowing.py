@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from tests.cluster.conftest import Server, await_that
@@ -254,3 +254,44 @@ def test_a_move_is_on_its_way_when_it_is_acknowledged(regions: Regions) -> None:
     # Nobody works: what waits for the worker is not in the log, and no peer could have confirmed it.
     await_that(moved, "the move to arrive", 5)
     regions.settled()
+
+
+def test_nobody_is_told_to_forget_what_moved_before_it_is_safe_where_it_went(regions: Regions) -> None:
+    """Until then theirs may be the last copy, should the one who moved it lose its disk."""
+    kinds = ["tenant", "user_profile", "consent", "agent", "tenant_config", "audit_event"]
+    regions.transfer(WEST, "eu", US, "scc", kinds)
+    regions.transfer(WEST, "us", WEST, "none_required", kinds)
+    regions.settled()
+    tenant = regions.tenant("eu", WEST)
+    key = regions.user(WEST, tenant, "eu")
+    regions.until(lambda: regions.holds(US, key) and regions.holds(CENTRAL, key), "the record to be sent")
+    regions.cut(US, WEST)
+    regions.app[US].execute(b"SELECT acgs.move_tenant(%s, 'us')", (tenant,))
+    done = b"SELECT 1 FROM acgs.move WHERE tenant = %s AND done_at IS NOT NULL"
+    regions.until(lambda: regions.owner[US].execute(done, (tenant,)).fetchone(), "all to be taken along")
+    regions.work()
+    assert regions.holds(CENTRAL, key)
+    assert regions.holds(CENTRAL, tenant, "tenant")
+    # The one who moved it is lost; whoever is asked again goes on, and hands over.
+    mover = b"UPDATE acgs.move SET mover = false WHERE tenant = %s"
+    regions.owner[US].execute(mover, (tenant,))
+    regions.heal()
+    regions.until(lambda: zone_of(regions, WEST, tenant) == "us", "the move to arrive")
+    regions.work()
+    assert regions.holds(CENTRAL, key)
+    again = regions.app[US].execute(b"SELECT acgs.move_tenant(%s, 'us')", (tenant,)).fetchone()
+    assert again == (1,), "it is the same move"
+    regions.settled()
+    assert not regions.holds(CENTRAL, key)
+    assert not regions.holds(CENTRAL, tenant, "tenant")
+    assert zone_of(regions, WEST, key, "user_profile") == "us"
+    assert regions.app[US].execute(b"SELECT acgs.move_tenant(%s, 'us')", (tenant,)).fetchone() == (None,)
+
+
+def zone_of(regions: Regions, region: str, key: UUID, entity: str = "tenant") -> str | None:
+    row = (
+        regions.owner[region]
+        .execute(f"SELECT zone FROM acgs.{entity} WHERE key = %s".encode(), (key,))
+        .fetchone()
+    )
+    return row[0] if row else None

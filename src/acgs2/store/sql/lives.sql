@@ -7,7 +7,7 @@ SELECT incarnation, born_us, pulse, seeded, now_us FROM acgs.pulse()
 -- name: heard
 SELECT born_us, pulse FROM acgs.heard(%(region)s)
 -- name: greet
-SELECT incarnation, replaced, wal_position::text, slot, now_us
+SELECT incarnation, replaced, behind, wal_position::text, slot, now_us
 FROM acgs.greet(%(region)s, %(incarnation)s, %(born_us)s, %(pulse)s)
 -- name: incoming
 SELECT i.incarnation, (

@@ -44,10 +44,10 @@ LEFT JOIN acgs.tenant AS o ON o.key = c.tenant_id
 NEW.rights := acgs.rights_now(NEW.rights, NEW.zone, NEW.{{f}});
 -- name: stamp_epoch
 IF TG_OP = 'INSERT' THEN
-    NEW.rights := coalesce((SELECT o.rights - 'consents' FROM acgs.tenant AS o WHERE o.key = NEW.tenant_id), '{}');
+    NEW.rights := coalesce((SELECT o.rights - 'consents' - 'handed' FROM acgs.tenant AS o WHERE o.key = NEW.tenant_id), '{}');
 END IF;
 -- name: follow_tenant
-UPDATE acgs.{{entity}} AS t SET zone = o.zone, rights = acgs.rights_join(t.rights, o.rights - 'consents')
+UPDATE acgs.{{entity}} AS t SET zone = o.zone, rights = acgs.rights_join(t.rights, o.rights - 'consents' - 'handed')
 FROM acgs.tenant AS o
 WHERE t.key = ANY (chosen) AND o.key = t.tenant_id AND acgs.epoch(o.rights) > acgs.epoch(t.rights);
 -- name: rights_now

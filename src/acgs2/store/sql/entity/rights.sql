@@ -34,7 +34,7 @@ BEGIN
     ), expelled AS (
         SELECT w.key, w.zone, s.region, n.rights
         FROM wanted AS w CROSS JOIN unnest(w.sent_to) AS s (region)
-        CROSS JOIN LATERAL (SELECT (w.rights - 'consents') || CASE WHEN w.withdrawn ? s.region
+        CROSS JOIN LATERAL (SELECT (w.rights - 'consents' - 'handed') || CASE WHEN w.withdrawn ? s.region
             THEN jsonb_build_object('consents', jsonb_build_object(s.region, w.withdrawn -> s.region)) ELSE '{}' END AS rights) AS n
         WHERE s.region <> ALL (w.holders) AND s.region <> w.region AND n.rights <> '{}'
             AND s.region IN (SELECT g.name FROM acgs.region AS g)

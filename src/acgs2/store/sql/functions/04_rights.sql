@@ -1,5 +1,6 @@
 -- Rights that differ by record: consents of persons, tenants that moved, and fences against what comes late.
 -- A record's `rights`: {"epoch": how often its tenant moved, "from": [where it was before],
+--   "handed": for a tenant: all that is its own is safe where it moved to, and others may be told to forget,
 --   "consents": {region: the withdrawals that the consent to it has seen}}; empty for most.
 
 -- Returns a consent's withdrawals by origin, from the state of its counter.
@@ -79,6 +80,9 @@ DECLARE
 BEGIN
     IF a = b THEN
         RETURN a;
+    END IF;
+    IF acgs.epoch(a) = acgs.epoch(b) AND b ? 'handed' THEN
+        joined := joined || '{"handed": true}';
     END IF;
     SELECT jsonb_object_agg(r.region, acgs.vv_join(coalesce(a #> ARRAY['consents', r.region], '{}'),
                                                    coalesce(b #> ARRAY['consents', r.region], '{}')))
@@ -188,16 +192,23 @@ DECLARE
     there acgs.rule := acgs.decide('tenant', p_zone, acgs.now_us());
 BEGIN
     SELECT * INTO was FROM acgs.tenant AS t WHERE t.key = p_tenant AND NOT t.erased FOR UPDATE;
-    IF was.key IS NULL OR was.zone = p_zone THEN
+    IF was.zone = p_zone AND acgs.epoch(was.rights) > 0 AND NOT was.rights ? 'handed' AND there.region = ANY (there.residency) THEN
+        -- The one who moved it may be lost: whoever is asked again takes the rest along, and hands over.
+        UPDATE acgs.move AS m SET mover = true, done_at = NULL, lsn = NULL, entity = NULL, next_key = NULL
+        WHERE m.tenant = p_tenant AND m.epoch = acgs.epoch(was.rights);
+        PERFORM pg_catalog.pg_notify('acgs_work', '');
+        RETURN acgs.epoch(was.rights);
+    ELSIF was.key IS NULL OR was.zone = p_zone THEN
         RETURN NULL;
     ELSIF NOT there.region = ANY (there.residency) THEN
         RAISE EXCEPTION USING ERRCODE = 'AC001', MESSAGE = 'residency-not-lawful-here', DETAIL = jsonb_build_object(
             'entity', 'tenant', 'zone', p_zone, 'region', there.region, 'lawful', to_jsonb(there.residency));
     END IF;
-    PERFORM acgs.place_tenant(p_tenant, p_zone, (was.rights - 'consents')
+    PERFORM acgs.place_tenant(p_tenant, p_zone, (was.rights - 'consents' - 'handed')
         || jsonb_build_object('epoch', acgs.epoch(was.rights) + 1,
             'from', to_jsonb(acgs.names_union(acgs.zones_before(was.rights), ARRAY[was.zone]))));
     PERFORM acgs.note_moves(ARRAY[p_tenant]);
+    UPDATE acgs.move AS m SET mover = true WHERE m.tenant = p_tenant AND m.epoch = acgs.epoch(was.rights) + 1;
     PERFORM acgs.settle_tenant(ARRAY[p_tenant]);
     -- Here and not by the worker: whoever waits for a peer to have the move waits for this.
     PERFORM acgs.emit('tenant', ARRAY[p_tenant], array_remove(there.residency, there.region));

@@ -72,6 +72,72 @@ END
 $fn$;
 REVOKE EXECUTE ON FUNCTION acgs.settle_subjects(uuid[]) FROM PUBLIC;
 
+-- Returns whether an entry may be emitted by now: nobody is told to forget what moved before it is safe where it
+-- went, for theirs may be the last copy.
+CREATE OR REPLACE FUNCTION acgs.may_emit(entry acgs.due) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $fn$
+DECLARE
+    tenants uuid[] := entry.keys;
+BEGIN
+    IF entry.kind <> 'expel' OR acgs.epoch(entry.detail -> 'rights') = 0 THEN
+        RETURN true;
+    ELSIF entry.entity <> 'tenant' THEN
+        EXECUTE format('SELECT array_agg(DISTINCT tenant_id) FROM acgs.%I WHERE key = ANY ($1)', entry.entity)
+        INTO tenants USING entry.keys;
+    END IF;
+    RETURN NOT EXISTS (SELECT FROM acgs.tenant AS t WHERE t.key = ANY (tenants) AND NOT t.erased
+        AND acgs.epoch(t.rights) >= acgs.epoch(entry.detail -> 'rights') AND NOT t.rights ? 'handed');
+END
+$fn$;
+
+-- Returns whether another region that may hold a zone's tenants has this region's log on disk up to a position: one of
+-- the zone's pair, where it has one; true where nobody else may hold them.
+CREATE OR REPLACE FUNCTION acgs.safe_elsewhere(p_zone text, upto pg_lsn) RETURNS boolean
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    me acgs.self;
+    others text[];
+BEGIN
+    SELECT * INTO me FROM acgs.self;
+    others := ARRAY(SELECT r FROM acgs.zone AS z CROSS JOIN jsonb_array_elements_text(coalesce(z.pair, '[]')) AS r
+        WHERE z.name = p_zone AND r <> me.region);
+    IF others = '{}' THEN
+        SELECT array_remove(r.residency, me.region) INTO others FROM acgs.rule AS r WHERE r.entity = 'tenant' AND r.zone = p_zone;
+    END IF;
+    RETURN others = '{}' OR EXISTS (SELECT FROM pg_catalog.pg_stat_replication AS p JOIN unnest(others) AS o
+        ON p.application_name = acgs.link_name(me.region, o) || '_' || me.incarnation WHERE p.flush_lsn >= upto);
+END
+$fn$;
+
+-- Hands moved tenants over: notes where the log has all that is theirs, and once that is safe elsewhere says so.
+CREATE OR REPLACE FUNCTION acgs.handover_step() RETURNS integer
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    task acgs.move;
+    tenant record;
+BEGIN
+    FOR task IN SELECT * FROM acgs.move WHERE mover AND done_at IS NOT NULL AND handed_at IS NULL ORDER BY at FOR UPDATE SKIP LOCKED LOOP
+        SELECT t.key, t.zone, t.rights, r.residency, r.region INTO tenant
+        FROM acgs.tenant AS t JOIN acgs.rule AS r ON r.entity = 'tenant' AND r.zone = t.zone
+        WHERE t.key = task.tenant AND NOT t.erased AND acgs.epoch(t.rights) = task.epoch;
+        IF tenant.key IS NULL THEN
+            UPDATE acgs.move AS m SET handed_at = clock_timestamp() WHERE m.tenant = task.tenant AND m.epoch = task.epoch;
+        ELSIF task.lsn IS NULL THEN
+            CONTINUE WHEN EXISTS (SELECT FROM acgs.due AS d WHERE d.kind = 'put');
+            UPDATE acgs.move AS m SET lsn = pg_catalog.pg_current_wal_insert_lsn() WHERE m.tenant = task.tenant AND m.epoch = task.epoch;
+        ELSIF acgs.safe_elsewhere(tenant.zone, task.lsn) THEN
+            PERFORM acgs.place_tenant(task.tenant, tenant.zone, tenant.rights || '{"handed": true}');
+            PERFORM acgs.emit('tenant', ARRAY[task.tenant], array_remove(tenant.residency, tenant.region));
+            UPDATE acgs.move AS m SET handed_at = clock_timestamp() WHERE m.tenant = task.tenant AND m.epoch = task.epoch;
+        ELSE
+            CONTINUE;
+        END IF;
+        RETURN 1;
+    END LOOP;
+    RETURN 0;
+END
+$fn$;
+
 -- Emits what merges and changes of rights made necessary for others; returns how many entries were done.
 CREATE OR REPLACE FUNCTION acgs.emit_due(batch integer) RETURNS integer
 LANGUAGE plpgsql AS $fn$
@@ -80,7 +146,7 @@ DECLARE
     me text := (SELECT s.region FROM acgs.self AS s);
     emitted integer := 0;
 BEGIN
-    FOR entry IN SELECT * FROM acgs.due AS d WHERE d.kind <> 'done' ORDER BY d.id LIMIT batch FOR UPDATE SKIP LOCKED LOOP
+    FOR entry IN SELECT * FROM acgs.due AS d WHERE d.kind <> 'done' AND acgs.may_emit(d) ORDER BY d.id LIMIT batch FOR UPDATE SKIP LOCKED LOOP
         IF entry.kind = 'expel' THEN
             INSERT INTO acgs.duty (entity, key, region, zone, kind, rights)
             SELECT entry.entity, k, t, entry.detail ->> 'zone', 'expel', entry.detail -> 'rights'

@@ -50,7 +50,7 @@ DECLARE
     chosen uuid[];
     emitted bigint;
 BEGIN
-    IF EXISTS (SELECT FROM acgs.due AS d WHERE d.kind = 'expel') THEN
+    IF EXISTS (SELECT FROM acgs.due AS d WHERE d.kind = 'expel' AND acgs.may_emit(d)) THEN
         RETURN 0;
     END IF;
     -- Not before this region's own records say who may hold them: what is not swept yet would be passed over.

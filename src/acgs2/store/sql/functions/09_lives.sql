@@ -43,9 +43,10 @@ REVOKE EXECUTE ON FUNCTION acgs.heard(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION acgs.heard(text) TO acgs_link;
 
 -- Takes a peer's greeting and tells it who lives here, whether its slot is usable, and whether a later life
--- of the peer is known: then the one that greets has been replaced and must stand down.
+-- of the peer is known: then the one that greets has been replaced and must stand down. One that has beaten less
+-- often than was heard before has been restored or copied, and found nobody at its start to tell it so.
 CREATE OR REPLACE FUNCTION acgs.greet(p_region text, p_incarnation text, p_born_us bigint, p_pulse bigint)
-RETURNS TABLE (incarnation text, replaced boolean, wal_position pg_lsn, slot text, now_us bigint)
+RETURNS TABLE (incarnation text, replaced boolean, behind boolean, wal_position pg_lsn, slot text, now_us bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET synchronous_commit = off AS $fn$
 #variable_conflict use_column
 DECLARE
@@ -54,7 +55,7 @@ DECLARE
 BEGIN
     SELECT * INTO me FROM acgs.self;
     SELECT * INTO had FROM acgs.peer AS p WHERE p.region = p_region FOR UPDATE;
-    IF had.region IS NULL OR p_born_us >= had.born_us THEN
+    IF had.region IS NULL OR (p_born_us, p_pulse) >= (had.born_us, had.pulse) THEN
         IF had.region IS NULL AND EXISTS (SELECT FROM acgs.region AS r WHERE r.name = p_region) THEN
             PERFORM acgs.ensure_publication(p_region);
         END IF;
@@ -62,7 +63,8 @@ BEGIN
         ON CONFLICT (region) DO UPDATE SET incarnation = excluded.incarnation, born_us = excluded.born_us,
             pulse = excluded.pulse, heard_at = excluded.heard_at;
     END IF;
-    RETURN QUERY SELECT me.incarnation, coalesce(had.born_us > p_born_us, false), pg_catalog.pg_current_wal_lsn(),
+    RETURN QUERY SELECT me.incarnation, coalesce(had.born_us > p_born_us, false),
+        coalesce(had.born_us = p_born_us AND had.pulse > p_pulse, false), pg_catalog.pg_current_wal_lsn(),
         (SELECT CASE WHEN s.wal_status = 'lost' THEN 'lost' ELSE 'there' END
          FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = acgs.link_name(me.region, p_region)), acgs.now_us();
 END
