@@ -109,14 +109,25 @@ BEGIN
 END
 $fn$;
 
--- Hands moved tenants over: notes where the log has all that is theirs, and once that is safe elsewhere says so.
+-- Returns whether this region could have carried a move out: it may hold the tenant where it was, and where it is.
+CREATE OR REPLACE FUNCTION acgs.could_move(task acgs.move) RETURNS boolean
+LANGUAGE sql STABLE AS $fn$
+    SELECT count(*) FILTER (WHERE r.zone = task.to_zone) > 0 AND count(*) FILTER (WHERE r.zone <> task.to_zone) > 0
+    FROM acgs.rule AS r WHERE r.entity = 'tenant' AND r.zone = ANY (task.from_zones || task.to_zone) AND r.region = ANY (r.residency)
+$fn$;
+
+-- Hands moved tenants over: notes where the log has all that is theirs, and once that is safe elsewhere says so. When
+-- the one who moved a tenant has not done so in half a minute, another who has what it had does it.
 CREATE OR REPLACE FUNCTION acgs.handover_step() RETURNS integer
 LANGUAGE plpgsql AS $fn$
 DECLARE
     task acgs.move;
     tenant record;
 BEGIN
-    FOR task IN SELECT * FROM acgs.move WHERE mover AND done_at IS NOT NULL AND handed_at IS NULL ORDER BY at FOR UPDATE SKIP LOCKED LOOP
+    FOR task IN SELECT * FROM acgs.move AS m WHERE m.done_at IS NOT NULL AND m.handed_at IS NULL
+        AND (m.mover OR (m.at < clock_timestamp() - interval '30 seconds' AND acgs.could_move(m)))
+        ORDER BY m.at FOR UPDATE SKIP LOCKED
+    LOOP
         SELECT t.key, t.zone, t.rights, r.residency, r.region INTO tenant
         FROM acgs.tenant AS t JOIN acgs.rule AS r ON r.entity = 'tenant' AND r.zone = t.zone
         WHERE t.key = task.tenant AND NOT t.erased AND acgs.epoch(t.rights) = task.epoch;
