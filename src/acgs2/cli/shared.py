@@ -100,6 +100,8 @@ def call(
     """
     import httpx
 
+    from acgs2.local.loopback import loopback
+
     if region not in of.state.topology.regions:
         raise InputError(
             "region-unknown",
@@ -110,7 +112,7 @@ def call(
     if zone:
         sent["x-data-sovereignty"] = zone
     try:
-        answer = httpx.request(
+        answer = loopback().request(
             method, of.state.url(region) + path, headers=sent, json=body, params=params, timeout=timeout_s
         )
     except httpx.HTTPError as error:

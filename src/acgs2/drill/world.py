@@ -17,6 +17,7 @@ from acgs2.api.tokens import mint
 from acgs2.drill.history import History, Loss, Row
 from acgs2.drill.states import read_held
 from acgs2.local.cluster import Cluster
+from acgs2.local.loopback import loopback
 
 __all__ = ["World", "wait_until"]
 
@@ -71,7 +72,7 @@ class World:
     ) -> httpx.Response | None:
         """Ask a region's server; None if it does not answer."""
         try:
-            return httpx.request(
+            return loopback().request(
                 method,
                 f"{self.state.url(region)}{path}",
                 headers=self._headers | more.pop("headers", {}),

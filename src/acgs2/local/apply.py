@@ -18,6 +18,7 @@ import yaml
 from acgs2.api.tokens import mint
 from acgs2.errors import RefusedError, RuntimeFault
 from acgs2.local.cluster import Cluster
+from acgs2.local.loopback import loopback
 from acgs2.residency import lint
 from acgs2.store.register import amend, forget, unfinished, wanting
 from acgs2.topology import Topology, load, locate
@@ -190,7 +191,7 @@ class _Apply:
 
     def _health(self, region: str) -> dict[str, Any]:
         try:
-            return httpx.get(f"{self._cluster.state.url(region)}/health", timeout=5).json()  # type: ignore[no-any-return]
+            return loopback().get(f"{self._cluster.state.url(region)}/health", timeout=5).json()  # type: ignore[no-any-return]
         except (httpx.HTTPError, ValueError, KeyError):
             return {}
 
@@ -219,7 +220,7 @@ class _Apply:
         token = mint(keys, "operator@cli", "operator", state.topology.name, int(time.time()))
         url = state.url(region or self._live()) + path
         headers = {"authorization": f"Bearer {token}"}
-        answer = httpx.request(method, url, json=body, headers=headers, timeout=timeout_s)
+        answer = loopback().request(method, url, json=body, headers=headers, timeout=timeout_s)
         content = answer.json()
         if answer.status_code >= 400:
             reference = str(content.get("type", "")).rpartition("/")[2]

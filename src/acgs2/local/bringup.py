@@ -23,6 +23,7 @@ from acgs2.errors import RuntimeFault
 from acgs2.local.child import Child
 from acgs2.local.control import ask
 from acgs2.local.links.config import LinksConfig, LinkSpec, RouteSpec
+from acgs2.local.loopback import loopback
 from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data
 from acgs2.local.state import SERVICES, State
 
@@ -249,23 +250,23 @@ class Bringup:
     async def _linked(self, region: str) -> None:
         """Wait until a region's links from all its peers are made; raises RuntimeFault `not-linked`."""
         deadline_s = time.monotonic() + _READY_S
-        async with httpx.AsyncClient(timeout=5) as client:
-            while True:
-                try:
-                    body = (await client.get(f"{self._state.url(region)}/health")).json()
-                    if body["status"] == "ready" and not body["links_missing"]:
-                        return
-                except (httpx.HTTPError, ValueError, KeyError):
-                    body = {}
-                if time.monotonic() > deadline_s:
-                    missing = ", ".join(body.get("links_missing", [])) or "its peers"
-                    raise RuntimeFault(
-                        "not-linked",
-                        f"{region} is not linked with {missing}.",
-                        hint=f"See `acgs2 logs {region}`.",
-                        region=region,
-                    )
-                await asyncio.sleep(0.1)
+        url = f"{self._state.url(region)}/health"
+        while True:
+            try:
+                body = (await asyncio.to_thread(loopback().get, url, timeout=5)).json()
+                if body["status"] == "ready" and not body["links_missing"]:
+                    return
+            except (httpx.HTTPError, ValueError, KeyError):
+                body = {}
+            if time.monotonic() > deadline_s:
+                missing = ", ".join(body.get("links_missing", [])) or "its peers"
+                raise RuntimeFault(
+                    "not-linked",
+                    f"{region} is not linked with {missing}.",
+                    hint=f"See `acgs2 logs {region}`.",
+                    region=region,
+                )
+            await asyncio.sleep(0.1)
 
     async def ready(self, child: Child) -> None:
         """Wait until a child does its work.
@@ -294,7 +295,8 @@ class Bringup:
             if child.component == "links":
                 with socket.create_connection(("127.0.0.1", self._state.ports["links"]), timeout=1):
                     return True
-            return httpx.get(f"{self._state.url(child.region)}/health/live", timeout=2).status_code == 200
+            url = f"{self._state.url(child.region)}/health/live"
+            return loopback().get(url, timeout=2).status_code == 200
         except (OSError, psycopg.OperationalError, httpx.HTTPError):
             return False
 

@@ -18,6 +18,7 @@ from tests.cluster.conftest import TRIO, Server, await_that, folder, free_port
 from acgs2.api.app import create_app
 from acgs2.api.region import Config, RegionServer
 from acgs2.api.tokens import create_keys, mint
+from acgs2.local.loopback import loopback
 from acgs2.topology import Topology
 
 
@@ -62,7 +63,7 @@ class Api:
         sent = {"authorization": f"Bearer {token or self.token()}", **(headers or {})}
         if zone:
             sent["x-data-sovereignty"] = zone
-        return httpx.request(method, self.urls[region] + path, headers=sent, timeout=20, **rest)
+        return loopback().request(method, self.urls[region] + path, headers=sent, timeout=20, **rest)
 
     def tenant(self, zone: str = "eu", region: str = "eu-west-1") -> str:
         answer = self.call(region, "POST", "/api/v1/tenants", zone, json={"name": "Acme"})
@@ -101,7 +102,7 @@ def api(server: Server, trio: Topology, databases: Mapping[str, str]) -> Iterato
             try:
                 return all(
                     h.json().get("status") == "ready" and all(h.json()["peers_connected"].values())
-                    for h in (httpx.get(url + "/health") for url in urls.values())
+                    for h in (loopback().get(url + "/health") for url in urls.values())
                 )
             except httpx.HTTPError:
                 return False

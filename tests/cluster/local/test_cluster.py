@@ -25,6 +25,7 @@ from acgs2.drill.checker import agreement, misplaced
 from acgs2.errors import RuntimeFault
 from acgs2.local.cluster import Cluster, up
 from acgs2.local.control import ask
+from acgs2.local.loopback import loopback
 
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
 DUO = """
@@ -52,7 +53,7 @@ def write(
     sent = {"authorization": f"Bearer {token}", "x-data-sovereignty": zone} | {
         k.replace("_", "-"): v for k, v in headers.items()
     }
-    return httpx.post(
+    return loopback().post(
         f"{cluster.state.url(region)}/api/v1/{path}", json=body or {"name": "Acme"}, headers=sent, timeout=20
     )
 
@@ -202,7 +203,9 @@ def test_acknowledged_writes_survive_the_taker_and_its_disk(cluster: Cluster) ->
 
 def _ready(cluster: Cluster, region: str) -> bool:
     try:
-        return httpx.get(cluster.state.url(region) + "/health", timeout=2).json().get("status") == "ready"
+        return (
+            loopback().get(cluster.state.url(region) + "/health", timeout=2).json().get("status") == "ready"
+        )
     except httpx.HTTPError:
         return False
 

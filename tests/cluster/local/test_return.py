@@ -17,6 +17,7 @@ from tests.cluster.local.test_cluster import CENTRAL, US, WEST, command, write
 from acgs2.drill.checker import agreement, misplaced
 from acgs2.errors import RuntimeFault
 from acgs2.local.cluster import Cluster
+from acgs2.local.loopback import loopback
 from acgs2.store.region import link_name
 
 
@@ -31,7 +32,7 @@ def databases(cluster: Cluster) -> Iterator[Mapping[str, psycopg.Connection[Any]
 
 def health(cluster: Cluster, region: str) -> dict[str, Any]:
     try:
-        return httpx.get(f"{cluster.state.url(region)}/health", timeout=5).json()  # type: ignore[no-any-return]
+        return loopback().get(f"{cluster.state.url(region)}/health", timeout=5).json()  # type: ignore[no-any-return]
     except httpx.HTTPError:
         return {}
 
