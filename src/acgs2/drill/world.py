@@ -77,7 +77,6 @@ class World:
                 f"{self.state.url(region)}{path}",
                 headers=self._headers | more.pop("headers", {}),
                 timeout=timeout_s,
-                trust_env=False,
                 **more,
             )
         except httpx.HTTPError:
