@@ -168,8 +168,8 @@ def databases(server: Server, trio: Topology) -> Iterator[Mapping[str, str]]:
         yield names
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+@contextmanager
+def whole_trio() -> Iterator[Cluster]:
     """A whole local cluster of `trio`: processes, links with distances, servers."""
     with folder() as path:
         (path / "trio.yaml").write_text(TRIO, encoding="utf-8")
@@ -178,3 +178,10 @@ def cluster() -> Iterator[Cluster]:
             yield running
         finally:
             running.down()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A whole local cluster that the tests of a module share."""
+    with whole_trio() as running:
+        yield running

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from tests.cluster.conftest import TRIO, await_that, folder
+from tests.cluster.conftest import TRIO, await_that, whole_trio
 from tests.cluster.local.test_cluster import CENTRAL, US, WEST, command, pids, refused, write
 from tests.cluster.local.test_return import agreed, databases, health, holds
 
@@ -28,13 +28,8 @@ FOUR += "  - {zone: us, to: eu-north-1, instrument: none_required, entities: [te
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with folder() as path:
-        (path / "trio.yaml").write_text(TRIO, encoding="utf-8")
-        running = up(path / "trio.yaml", path / "state")
-        try:
-            yield running
-        finally:
-            running.down()
+    with whole_trio() as running:
+        yield running
 
 
 class Load:

@@ -29,7 +29,7 @@ def wrong(act: Act) -> list[str]:
         rows = (
             regions.owner[region]
             .execute(
-                b"SELECT erased, coalesce(login_count, 0) FROM acgs.user_profile WHERE key = %s",
+                b"SELECT erased, CASE WHEN NOT erased THEN coalesce(login_count, 0) END FROM acgs.user_profile WHERE key = %s",
                 (act.person,),
             )
             .fetchall()

@@ -21,7 +21,7 @@ def test_a_region_that_holds_by_consent_gives_what_it_has_to_one_that_lost_it(se
             regions.admin[CENTRAL].execute(b"DELETE FROM acgs.user_profile WHERE key = %s", (person,))
         # As a new life asks each peer, and as anti-entropy asks for a range.
         regions.admin[SG].execute(
-            b"SELECT acgs.ask(%s, %s, 'user_profile', 'eu', NULL, NULL)", (uuid4(), CENTRAL)
+            b"SELECT acgs.ask(%s, %s, 'user_profile', 'eu', NULL, NULL, false)", (uuid4(), CENTRAL)
         )
         regions.until(lambda: regions.holds(CENTRAL, person), "the person to be back at home")
         regions.settled()
