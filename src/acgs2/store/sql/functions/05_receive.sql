@@ -24,8 +24,11 @@ BEGIN
         PERFORM acgs.take_expel(entry);
         RETURN 'expelled';
     ELSIF entry.kind = 'put' THEN
-        records := acgs.admissible(entry, rule);
-        refused := json_array_length(entry.records) - json_array_length(records);
+        -- Most rows may be held whole, and are not looked into.
+        IF rule.careful OR (rule.region = ANY (rule.residency) AND rule.region = ANY (entry.residency)) IS NOT TRUE THEN
+            records := acgs.admissible(entry, rule);
+            refused := json_array_length(entry.records) - json_array_length(records);
+        END IF;
         IF refused > 0 THEN
             -- Dropped, not kept: this region may not hold it. The sender's register or ours is behind.
             INSERT INTO acgs.incident (kind, source, entity, zone, detail)
