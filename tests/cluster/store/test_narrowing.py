@@ -302,3 +302,26 @@ def zone_of(regions: Regions, region: str, key: UUID, entity: str = "tenant") ->
         .fetchone()
     )
     return row[0] if row else None
+
+
+def test_a_withdrawn_consent_does_not_keep_out_what_rests_on_another_ground(regions: Regions) -> None:
+    tenant = regions.tenant("eu", WEST)
+    key = regions.user(WEST, tenant, "eu")
+    regions.consent(WEST, tenant, key, SG)
+    regions.until(lambda: regions.holds(SG, key), "the record to be given")
+    regions.withdraw(CENTRAL, tenant, key, SG)
+    regions.settled()
+    assert not regions.holds(SG, key)
+    # A tenant that moved makes regions look at each record of the zone closely.
+    regions.transfer(WEST, "eu", US, "scc", ["tenant"])
+    regions.settled()
+    other = regions.tenant("eu", WEST)
+    regions.until(lambda: regions.holds(US, other, "tenant"), "the tenant to be sent")
+    regions.app[US].execute(b"SELECT acgs.move_tenant(%s, 'us')", (other,))
+    regions.settled()
+    transfer = regions.transfer(WEST, "eu", SG, "scc", ["user_profile"])
+    regions.settled()
+    assert regions.holds(SG, key), "it needs no consent any more"
+    regions.revoke(WEST, transfer)
+    regions.settled()
+    assert not regions.holds(SG, key), "and now it does again"

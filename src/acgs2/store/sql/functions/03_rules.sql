@@ -114,13 +114,15 @@ LANGUAGE plpgsql AS $fn$
 DECLARE
     held boolean := coalesce(decided.region = ANY (had.residency || had.by_consent), false);
     holds boolean := coalesce(decided.region = ANY (decided.residency || decided.by_consent), false);
+    -- Who held by consent had only what is about those who gave theirs.
+    gained boolean := coalesce(decided.region = ANY (decided.residency), false) AND NOT coalesce(decided.region = ANY (had.residency), false);
 BEGIN
     IF held THEN
         INSERT INTO acgs.sweep (entity, zone, register_version)
         VALUES (decided.entity, decided.zone, decided.register_version)
         ON CONFLICT (entity, zone) DO UPDATE SET register_version = excluded.register_version, next_key = NULL;
     END IF;
-    IF holds AND NOT held THEN
+    IF gained OR (holds AND NOT held) THEN
         INSERT INTO acgs.acquisition (entity, zone, source)
         SELECT decided.entity, decided.zone, NULL FROM acgs.self AS s WHERE s.seeded
         UNION ALL

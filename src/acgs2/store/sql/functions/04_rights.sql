@@ -120,7 +120,9 @@ LANGUAGE sql STABLE AS $fn$
             SELECT FROM acgs.fence AS f
             WHERE f.hash IN (acgs.fence_hash(entry.entity, (r.record ->> 'key')::uuid),
                              acgs.fence_hash('tenant', (r.record ->> 'tenant_id')::uuid))
-                AND NOT acgs.rights_cover(w.rights, f.rights, rule.region)
+                -- Who may hold it on another ground needs no consent, and none that was withdrawn keeps it out.
+                AND NOT acgs.rights_cover(w.rights, CASE WHEN rule.region = ANY (rule.residency) THEN f.rights - 'consents'
+                    ELSE f.rights END, rule.region)
         )
 $fn$;
 
