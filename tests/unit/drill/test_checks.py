@@ -153,6 +153,10 @@ def test_what_one_of_a_pair_acknowledged_the_other_has_when_it_dies() -> None:
     assert when() == {"durable"}
     assert when(user()) == {"durable"}
     assert when(answered=(C,)) == when(exposed=("eu",)) == when(region=B) == when(at_s=0.2) == set()
+    # It may have left the zone, and so the pair, with its tenant.
+    ops.append(op("move", 2, entity="tenant", key=TENANT, sent={"to_zone": "us"}))
+    assert "durable" not in when()
+    assert "durable" in when(at_s=1.8)
 
 
 def test_a_counter_is_between_what_was_acknowledged_and_what_may_have_happened() -> None:

@@ -49,6 +49,13 @@ class Case:
         """Return the operations of one kind on one record that happened or may have."""
         return [op for op in self.by_record.get((entity, key), ()) if op.kind == kind]
 
+    def moved(self, entity: str, key: str, before_s: float) -> bool:
+        """Return whether a record's tenant moved to another zone before a moment, or may have."""
+        rows = self.final.rows(entity, key).values()
+        tenants = {key} if entity == "tenant" else {row.get("tenant_id") for row in rows}
+        moves = (op for t in tenants for op in self.writes_of("tenant", str(t), "move"))
+        return any(op.invoked_s < before_s for op in moves)
+
     def lost_between(self, region: str, after_s: float, before_s: float) -> bool:
         """Return whether the region's data was lost between two moments."""
         return any(x.region == region and after_s <= x.at_s <= before_s for x in self.history.losses)

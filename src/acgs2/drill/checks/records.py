@@ -32,7 +32,7 @@ def durable(case: Case) -> Iterator[Broken]:
         for (entity, key), ops in case.by_record.items():
             told = [op for op in ops if op.ok and _promised(case, op, death)]
             # What left the zone with its tenant may have left the other of the pair too.
-            if not told or len({op.zone for op in ops}) > 1:
+            if not told or len({op.zone for op in ops}) > 1 or case.moved(entity, key, death.at_s):
                 continue
             rows = list(survivors(death, entity, key))
             created = [op for op in told if op.kind in ("create", "append")]
