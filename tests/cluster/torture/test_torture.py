@@ -19,7 +19,7 @@ from acgs2.drill.states import Final
 from acgs2.local.cluster import up
 
 SEEDS = [int(s) for s in os.environ.get("ACGS2_SEEDS", "1").split(",")]
-SECONDS = float(os.environ.get("ACGS2_TORTURE_S", "75"))
+SECONDS = float(os.environ.get("ACGS2_TORTURE_S", "45"))
 
 
 @pytest.mark.slow
