@@ -171,8 +171,11 @@ def test_a_crashed_server_comes_back_and_a_frozen_region_goes_on(cluster: Cluste
 
 def test_a_crashed_database_comes_back_and_nothing_is_lost(cluster: Cluster) -> None:
     key = written(cluster, US, "all")
-    parts = {c["component"]: c for c in cluster.ask("status")["regions"][US]}
-    os.kill(parts["postgres"]["pid"], signal.SIGKILL)
+    before = _part(cluster, US, "postgres")
+    os.kill(before["pid"], signal.SIGKILL)
+    # Its server may not have noticed yet, and says that it is ready.
+    await_that(lambda: _part(cluster, US, "postgres")["restarts"] > before["restarts"], "its end to be seen")
+    await_that(lambda: _part(cluster, US, "postgres")["phase"] == "ready", "the database")
     await_that(lambda: _ready(cluster, US) and has(cluster, US, key), "the database with its data")
     after = written(cluster, US, "all")
     await_that(lambda: has(cluster, WEST, after), "replication after the crash")
