@@ -19,7 +19,7 @@ from acgs2.drill.states import Final
 from acgs2.local.cluster import up
 
 SEEDS = [int(s) for s in os.environ.get("ACGS2_SEEDS", "1").split(",")]
-SECONDS = float(os.environ.get("ACGS2_TORTURE_S", "45"))
+SECONDS = float(os.environ.get("ACGS2_TORTURE_S", "75"))
 
 
 @pytest.mark.slow
@@ -48,7 +48,8 @@ def test_no_promise_is_broken_under_faults(seed: int, tmp_path: Path) -> None:
         "cas",
         "append",
     }
-    assert len(report.bitten) >= SECONDS / 15, report.history.faults
+    # A backup that is restored and seeded again may alone take twenty seconds.
+    assert len(report.bitten) >= SECONDS / 25, report.history.faults
     # Judged again from what the run left, without a cluster.
     assert judge(read_history(tmp_path / "history.jsonl"), Final.load(tmp_path / "final.json")) == []
 
