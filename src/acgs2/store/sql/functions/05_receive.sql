@@ -21,9 +21,13 @@ BEGIN
         rule := acgs.decide(entry.entity, entry.zone, now_us);
     END IF;
     IF entry.kind = 'expel' THEN
+        PERFORM acgs.keep_apart(entry, true);
         PERFORM acgs.take_expel(entry);
         RETURN 'expelled';
     ELSIF entry.kind = 'put' THEN
+        IF rule.careful THEN
+            PERFORM acgs.keep_apart(entry, false);
+        END IF;
         -- Most rows may be held whole, and are not looked into.
         IF rule.careful OR (rule.region = ANY (rule.residency) AND rule.region = ANY (entry.residency)) IS NOT TRUE THEN
             records := acgs.admissible(entry, rule);
@@ -58,6 +62,27 @@ BEGIN
     PERFORM acgs.merge_batch(entry.entity, records, rule.residency);
     PERFORM acgs.follow_up(entry, records, rule);
     RETURN 'merged';
+END
+$fn$;
+
+-- Keeps puts and expulsions of one record that arrive by different links apart until the transaction ends: a put that
+-- was let in before the fence stood would else be stored after what it is about was forgotten.
+CREATE OR REPLACE FUNCTION acgs.keep_apart(entry acgs.journal, alone boolean) RETURNS void
+LANGUAGE plpgsql AS $fn$
+DECLARE
+    place bigint;
+BEGIN
+    FOR place IN
+        SELECT DISTINCT hashtextextended(k, 0) FROM json_array_elements(entry.records) AS r
+        CROSS JOIN unnest(ARRAY[entry.entity || '/' || (r ->> 'key'), 'tenant/' || (r ->> 'tenant_id')]) AS k
+        WHERE k IS NOT NULL ORDER BY 1
+    LOOP
+        IF alone THEN
+            PERFORM pg_catalog.pg_advisory_xact_lock(place);
+        ELSE
+            PERFORM pg_catalog.pg_advisory_xact_lock_shared(place);
+        END IF;
+    END LOOP;
 END
 $fn$;
 
