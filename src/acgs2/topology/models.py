@@ -17,6 +17,7 @@ __all__ = [
     "EtcdAgreement",
     "Failover",
     "Objectives",
+    "Observability",
     "Region",
     "Topology",
     "Transfer",
@@ -119,6 +120,7 @@ class Failover(Section):
     scale_to: int = 10
     weights: tuple[int, ...] = (10, 25, 50, 75, 100)
     dwell_s: float = 300
+    lag_limit_s: float = Field(default=10, gt=0, description="a region that is further behind is not ready")
 
 
 class DatabaseAgreement(Section):
@@ -148,6 +150,14 @@ class LinkSettings(Section):
     loss: float = Field(default=0, ge=0, lt=1)
 
 
+class Observability(Section):
+    """Where the processes of a topology send what they observe; nothing is sent if nothing is named."""
+
+    otlp: Endpoint | None = Field(
+        default=None, description="an OpenTelemetry collector's base URL; traces go to /v1/traces below it"
+    )
+
+
 class Local(Section):
     """How the topology is run on one machine."""
 
@@ -167,6 +177,7 @@ class Topology(Section):
     failover: Failover = Failover()
     agreement: Annotated[DatabaseAgreement | EtcdAgreement, Field(discriminator="kind")] = DatabaseAgreement()
     links_settings: tuple[LinkSettings, ...] = Field(default=(), alias="links")
+    observability: Observability = Observability()
     local: Local = Local()
 
     @property
