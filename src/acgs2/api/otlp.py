@@ -130,11 +130,11 @@ class Otlp:
 
     def close(self) -> None:
         """Send what is left within a second; what a collector does not take by then is given up."""
-        sending = threading.Thread(target=self._processor.force_flush, daemon=True)
+        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
         sending.start()
         sending.join(_GOODBYE_S)
-        self._exporter.shutdown()  # first: the processor would wait for its tries
-        self._provider.shutdown()
+        if sending.is_alive():
+            self._exporter.shutdown()  # it tries no more; what it is about ends with the process
 
 
 def _failed(span: Span, kind: str) -> None:
