@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from acgs2.errors import RuntimeFault
-from acgs2.logs.read import last_words, parse
+from acgs2.logs.read import last_words, parse, whole_lines
 from acgs2.logs.write import configure, get_logger
 
 LOG = get_logger("acgs2.test")
@@ -115,6 +115,17 @@ def test_the_last_words_of_a_process_are_readable(out: Written, tmp_path: Path) 
     sys.excepthook(RuntimeFault, RuntimeFault("port-in-use", "Port 1 is taken.", hint="Take 2."), None)
     log.write_text("x" * 100_000 + "\n" + out.getvalue(), encoding="utf-8")
     assert last_words(log) == 'crashed error=port-in-use message="Port 1 is taken." hint="Take 2."'
+
+
+def test_a_line_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"one\ntwo\nthr")
+    lines, end = whole_lines(log, 0)
+    assert lines == ["one", "two"]
+    assert whole_lines(log, end) == ([], end)
+    with log.open("ab") as file:
+        file.write(b"ee\n\xff\n")
+    assert whole_lines(log, end)[0] == ["three", "\ufffd"]
 
 
 def test_what_is_no_line_of_ours_is_shown_as_it_is() -> None:

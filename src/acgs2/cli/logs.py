@@ -12,7 +12,7 @@ import typer
 
 from acgs2.cli.shared import cluster, console
 from acgs2.errors import InputError
-from acgs2.logs.read import parse
+from acgs2.logs.read import parse, whole_lines
 
 app = typer.Typer()
 _COLOURS = {"info": "green", "warning": "yellow", "error": "red", "critical": "bold red", "debug": "dim"}
@@ -43,27 +43,19 @@ def logs(
     show = _raw if as_json else _readable()
     ends: dict[Path, int] = {}
     for file in files:
-        text, ends[file] = _whole_lines(file, 0)
+        text, ends[file] = whole_lines(file, 0)
         if not as_json:
             print(f"==> {file.name} <==")
         for line in deque(text, maxlen=lines):
             show(line)
     while follow:
         for file in files:
-            text, ends[file] = _whole_lines(file, ends[file])
+            text, ends[file] = whole_lines(file, ends[file])
             if text and not as_json:
                 print(f"==> {file.name} <==")
             for line in text:
                 show(line)
         time.sleep(0.3)
-
-
-def _whole_lines(file: Path, begin: int) -> tuple[list[str], int]:
-    """Return the lines from a position on, and where the one begins that is not complete yet."""
-    with file.open("rb") as content:
-        content.seek(begin)
-        whole, newline, _ = content.read().rpartition(b"\n")
-    return whole.decode(errors="replace").split("\n") if newline else [], begin + len(whole) + len(newline)
 
 
 def _raw(line: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Line", "last_words", "parse"]
+__all__ = ["Line", "last_words", "parse", "whole_lines"]
 
 _SURROUNDING = ("timestamp", "level", "event", "logger", "process", "trace_id", "span_id")
 _TAIL_BYTES = 64 * 1024
@@ -30,6 +30,14 @@ def parse(text: str) -> Line | None:
         return None
     time = str(body.get("timestamp", ""))[:23].replace("T", " ")
     return Line(time, str(body.get("level", "info")), _plain(body["event"]), _fields(body))
+
+
+def whole_lines(log: Path, begin: int) -> tuple[list[str], int]:
+    """Return the lines of a log from a position on, and where the one begins that is not complete yet."""
+    with log.open("rb") as file:
+        file.seek(begin)
+        whole, newline, _ = file.read().rpartition(b"\n")
+    return whole.decode(errors="replace").split("\n") if newline else [], begin + len(whole) + len(newline)
 
 
 def last_words(log: Path) -> str:
