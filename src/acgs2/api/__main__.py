@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 import uvloop
 from granian.constants import Interfaces
+from granian.log import LogLevels
 from granian.server.embed import Server
 
+import acgs2
 from acgs2.api.app import create_app
 from acgs2.api.region import Config, RegionServer
 from acgs2.logs.write import configure, get_logger
@@ -38,11 +40,14 @@ async def serve(config: Config) -> None:
         interface=Interfaces.ASGI,
         log_access=False,
         log_dictconfig=_GRANIAN_LOGS,
+        log_level=LogLevels.warning,
         websockets=False,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
+    _LOG.info("serving", port=config.listen_port, version=acgs2.__version__, traces=config.otlp is not None)
     await server.serve()
+    _LOG.info("stopped")
 
 
 def _task_failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

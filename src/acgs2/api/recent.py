@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 __all__ = ["Recent"]
 
+_GOODBYE_S = 1.0
 Answer = TypeVar("Answer")
 
 
@@ -44,7 +45,7 @@ class Recent(Generic[Answer]):
         return task.result()
 
     async def close(self) -> None:
-        """Wait for nobody any more."""
+        """Give up what is asked now; one who does not even hear that is not waited for."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
+            await asyncio.wait({self._task}, timeout=_GOODBYE_S)

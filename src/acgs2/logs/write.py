@@ -23,7 +23,7 @@ __all__ = ["configure", "get_logger"]
 #: The event of a line that a library wrote; what it says is in `message`.
 _OF_A_LIBRARY = "library-message"
 #: Libraries that log whatever is sent through them, or that they work.
-_QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "_granian": logging.WARNING}
+_QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING}
 #: Libraries that say the same for as long as something is away, and how often we let them.
 _SELDOM_S = {"opentelemetry": 60.0}
 _FIRST = ("timestamp", "level", "event", "logger")
