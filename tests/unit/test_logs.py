@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def out() -> Iterator[Written]:
     yield Written()
     root.handlers[:], sys.excepthook = handlers, hook
     root.setLevel(level)
+    logging.captureWarnings(False)
 
 
 def test_a_line_is_one_object_with_the_events_fields(out: Written) -> None:
@@ -90,7 +92,12 @@ def test_libraries_that_repeat_themselves_or_log_requests_are_kept_quiet(out: Wr
     logging.getLogger("httpx").info("HTTP Request: GET http://x/?name=canary")
     for _ in range(3):
         logging.getLogger("opentelemetry.exporter").error("cannot export")
-    assert [line["logger"] for line in out.lines()] == ["opentelemetry.exporter"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)  # pytest has its own way for warnings
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        logging.captureWarnings(False)
+    assert [line["logger"] for line in out.lines()] == ["opentelemetry.exporter", "py.warnings"]
 
 
 def test_a_line_says_in_which_trace_it_was_written(out: Written) -> None:

@@ -130,7 +130,7 @@ class Metrics:
         )
 
     def answered(self, route: str, method: str, status: int, duration_s: float) -> None:
-        """Count an answer; what is no method of HTTP's is counted as one."""
+        """Count an answer; whatever is no method of HTTP's is `other`."""
         known = method if method in _METHODS else "other"
         self._requests.labels(route, known, str(status)).inc()
         self._durations.labels(route, known).observe(duration_s)

@@ -76,6 +76,7 @@ def configure(
     root.setLevel(logging.INFO)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(True)
     sys.excepthook = _crashed
 
 
