@@ -10,13 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from acgs2.topology.links import Link, links_between
+from acgs2.topology.links import Link, link_of, links_between
 
 __all__ = [
     "DatabaseAgreement",
     "EtcdAgreement",
     "Failover",
+    "Front",
+    "HealthCheck",
+    "Limits",
     "Objectives",
+    "Place",
     "Region",
     "Topology",
     "Transfer",
@@ -25,6 +29,7 @@ __all__ = [
 
 RegionName = Annotated[str, Field(pattern=r"^[a-z]{2}-[a-z]+-[0-9]$", max_length=32)]
 ZoneName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+PlaceName = Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$", max_length=32)]
 Endpoint = Annotated[str, Field(pattern=r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?$")]
 Instrument = Literal[
     "adequacy",
@@ -121,6 +126,47 @@ class Failover(Section):
     dwell_s: float = 300
 
 
+class Place(Section):
+    """Where clients are: the edge has a point of presence there, and every region is as far as it is."""
+
+    location: tuple[float, float] = Field(description="latitude, longitude in degrees")
+    zone: ZoneName | None = Field(
+        default=None, description="the zone of those who live there, for objectives"
+    )
+    access_ms: float = Field(default=10, ge=0, description="round trip from a client there to the edge")
+
+
+class Limits(Section):
+    """What a proxy allows towards one region and when it gives up on it; the guide's figures."""
+
+    connections: int = Field(default=100, ge=1)
+    pending: int = Field(default=10, ge=1, description="requests that wait for a connection")
+    failures: int = Field(default=5, ge=1, description="in a row, until a region is left alone")
+    interval_s: float = Field(default=10, gt=0, description="between looks at who is left alone")
+    ejection_s: float = Field(default=30, gt=0, description="for how long a region is left alone at first")
+    ejection_percent: int = Field(default=50, ge=0, le=100)
+    retries: int = Field(default=3, ge=0)
+    per_try_s: float = Field(default=10, gt=0)
+    timeout_s: float = Field(default=30, gt=0)
+
+
+class HealthCheck(Section):
+    """How DNS looks at a region; Route 53 knows intervals of 10 and 30 s."""
+
+    path: str = Field(default="/health", pattern=r"^/[A-Za-z0-9/_-]*$")
+    port: int = Field(default=443, ge=1, le=65535)
+    failures: int = Field(default=3, ge=1, le=10)
+    interval_s: Literal[10, 30] = 30
+
+
+class Front(Section):
+    """The way in: limits of gateways and edge, and what DNS is told."""
+
+    limits: Limits = Limits()
+    health_check: HealthCheck = HealthCheck()
+    ttl_s: int = Field(default=60, ge=0, le=3600, description="how long DNS answers are kept")
+
+
 class DatabaseAgreement(Section):
     """Agreement over the databases of all regions that vote."""
 
@@ -138,10 +184,10 @@ class EtcdAgreement(Section):
 
 
 class LinkSettings(Section):
-    """What a link is said to be like, where measurement or estimate are not wanted."""
+    """What a link is said to be like, in place of measurement or estimate; a place may be one end."""
 
-    a: RegionName
-    b: RegionName
+    a: RegionName | PlaceName
+    b: RegionName | PlaceName
     rtt_ms: float | None = Field(default=None, ge=0)
     jitter_ms: float | None = Field(default=None, ge=0)
     bandwidth_mbps: float | None = Field(default=None, gt=0)
@@ -167,6 +213,8 @@ class Topology(Section):
     failover: Failover = Failover()
     agreement: Annotated[DatabaseAgreement | EtcdAgreement, Field(discriminator="kind")] = DatabaseAgreement()
     links_settings: tuple[LinkSettings, ...] = Field(default=(), alias="links")
+    places: dict[PlaceName, Place] = Field(default={}, description="where clients are")
+    front: Front = Front()
     local: Local = Local()
 
     @property
@@ -190,6 +238,19 @@ class Topology(Section):
         places = {name: (r.cloud, r.location) for name, r in self.regions.items()}
         settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
         return links_between(places, settings)
+
+    def client_links(self) -> tuple[Link, ...]:
+        """Return a link from every place (`a`) to every region that serves clients (`b`)."""
+        settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
+        places = {name: place.location for name, place in self.places.items()}
+        regions = {name: self.regions[name].location for name in self.stacks()}
+        return tuple(
+            link_of(p, at, r, there, settings) for p, at in places.items() for r, there in regions.items()
+        )
+
+    def stacks(self) -> tuple[str, ...]:
+        """Return the regions that serve clients: all but witnesses."""
+        return tuple(name for name, region in self.regions.items() if region.role != "witness")
 
     def directions(self) -> tuple[tuple[str, str], ...]:
         """Return every (source, target) between which there is a link."""
