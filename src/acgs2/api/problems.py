@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 
 from acgs2.api.tokens import TokenError
 from acgs2.errors import (
+    PROBLEM_TYPES,
     AcgsError,
     ConflictError,
     ForbiddenError,
@@ -22,11 +23,10 @@ from acgs2.errors import (
     UnavailableError,
 )
 
-__all__ = ["HANDLERS", "PROBLEM_TYPES", "from_database", "problem"]
+__all__ = ["HANDLERS", "from_database", "problem"]
 
 _LOG = logging.getLogger("acgs2.api")
 MEDIA_TYPE = "application/problem+json"
-PROBLEM_TYPES = "https://acgs2.example/problems/"
 
 _STATUS = {
     "if-match-missing": 428,

@@ -90,7 +90,7 @@ def route(
     Raises:
         KeyError: there is no such place.
     """
-    distances = _distances(topology, place)
+    distances = topology.distances[place]
     if preference != AUTO and preference not in topology.regions:
         return Routing((), tuple(distances), "region-unknown")
     if zone is not None and zone not in rights.zones:
@@ -111,13 +111,6 @@ def route(
         return Routing((), lawful, "no-lawful-target")
     shares = _shares([weights.get(r, _FULL) for r in candidates])
     return Routing(tuple(Target(r, distances[r], s) for r, s in zip(candidates, shares, strict=True)), lawful)
-
-
-def _distances(topology: Topology, place: str) -> dict[str, float]:
-    """Return regions that serve clients with their round trip times in ms, the nearest first."""
-    topology.places[place]
-    found = {link.b: link.rtt_ms for link in topology.client_links() if link.a == place}
-    return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
 
 def _shares(weights: Sequence[int]) -> list[float]:

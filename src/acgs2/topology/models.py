@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import date, datetime
+from functools import cached_property
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
@@ -247,6 +249,14 @@ class Topology(Section):
         return tuple(
             link_of(p, at, r, there, settings) for p, at in places.items() for r, there in regions.items()
         )
+
+    @cached_property
+    def distances(self) -> Mapping[str, Mapping[str, float]]:
+        """Return round trip times in ms from each place to each region that serves clients, nearest first."""
+        found: dict[str, dict[str, float]] = {place: {} for place in self.places}
+        for link in sorted(self.client_links(), key=lambda n: (n.rtt_ms, n.b)):
+            found[link.a][link.b] = link.rtt_ms
+        return found
 
     def stacks(self) -> tuple[str, ...]:
         """Return the regions that serve clients: all but witnesses."""
