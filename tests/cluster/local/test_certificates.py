@@ -17,11 +17,11 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.cluster.conftest import await_that, folder, free_port
 
 from acgs2.errors import RuntimeFault
 from acgs2.local import pki
 from acgs2.local.pki.files import names_in
-from tests.cluster.conftest import await_that, folder, free_port
 
 REGIONS = ("eu-west-1", "us-east-1")
 TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
