@@ -22,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "Show what the processes of a cluster logged."),
     "topology": ("topology", "Check and show topology files."),
     "chaos": ("chaos", "Cut and slow links; kill, freeze and thaw regions."),
+    "certificates": (
+        "certificates",
+        "Show and rotate the certificates of a local cluster and its authority.",
+    ),
     "token": ("token", "Make a short-lived token for the API of a local cluster."),
     "tenants": ("records", "List, show, create, change and erase tenants."),
     "users": ("records", "List, show, create, change and erase users."),
