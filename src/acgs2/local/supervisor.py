@@ -44,8 +44,9 @@ class Supervisor:
         bringing.cancel()
         for task in self._watchers:
             task.cancel()
-        # Servers first, so that no request is cut off by its database; then databases, then the links.
-        for component in ("server", "postgres", "links"):
+        # Clients first, so that no request is cut off by its database; what carries the databases' last words
+        # to each other comes after them.
+        for component in ("edge", "server", "postgres", "gateway", "links"):
             await asyncio.gather(*(c.stop() for c in self._bringup.children if c.component == component))
         server.close()
 

@@ -100,6 +100,7 @@ class TransportSocket(Message):
 class HttpHealthCheck(Message):
     path: str
     host: str
+    codec_client_type: str
 
 
 class HealthCheck(Message):

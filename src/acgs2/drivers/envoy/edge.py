@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from acgs2.drivers.envoy.parts import (
     seconds,
     server_tls,
 )
-from acgs2.drivers.envoy.routes import Traffic, order_name, table
+from acgs2.drivers.envoy.routes import Order, Traffic, order_name, table
 from acgs2.drivers.envoy.traces import tracing
 from acgs2.topology import Topology
 
@@ -53,10 +53,10 @@ def edge_files(
     topology: Topology,
     traffic: Traffic,
     *,
-    before: Sequence[tuple[str, tuple[str, ...]]] = (),
+    before: Collection[Order] = (),
     inline: bool = False,
-) -> Resources:
-    """Return what the edge is told.
+) -> tuple[Resources, set[Order]]:
+    """Return what the edge is told, and the orders of several regions that its routes name.
 
     Args:
         site: ports and files.
@@ -67,7 +67,7 @@ def edge_files(
     """
     traced, collectors = tracing(site.otlp_port, "edge")
     tables = {place: table(topology, traffic, place) for place in site.ports}
-    orders = {order for _, used in tables.values() for order in used} | {*before}
+    used = {order for _, orders in tables.values() for order in orders}
     listeners: list[api.Listener] = []
     for place, port in site.ports.items():
         own = tables[place][0]
@@ -97,10 +97,11 @@ def edge_files(
             )
         )
     ways = [_region(site, topology, place, region, port) for (place, region), port in site.upstreams.items()]
-    several = [_order(place, order) for place, order in sorted(orders)]
-    return Resources(
+    several = [_order(place, order) for place, order in sorted(used | {*before})]
+    resources = Resources(
         listeners, [*ways, *several, *collectors], {} if inline else {p: t for p, (t, _) in tables.items()}
     )
+    return resources, used
 
 
 def _region(site: EdgeSite, topology: Topology, place: str, region: str, port: int) -> api.Cluster:
@@ -114,7 +115,9 @@ def _region(site: EdgeSite, topology: Topology, place: str, region: str, port: i
     made.typed_extension_protocol_options = http_options(two=True, idle_s=3600)
     made.circuit_breakers = circuit_breakers(limits)
     made.outlier_detection = outlier_detection(limits)
-    made.health_checks = [health_check("/health/ready", name, failover, timeout_s=failover.interval_s)]
+    made.health_checks = [
+        health_check("/health/ready", name, failover, timeout_s=failover.interval_s, two=True)
+    ]
     # What is under way to a region that is known to be down fails now, not when its time is up.
     made.close_connections_on_host_health_failure = True
     return made

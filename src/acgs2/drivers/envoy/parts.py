@@ -134,8 +134,8 @@ def outlier_detection(limits: Limits) -> api.OutlierDetection:
     )
 
 
-def health_check(path: str, host: str, failover: Failover, *, timeout_s: float) -> api.HealthCheck:
-    """Return a probe as often as regions observe each other."""
+def health_check(path: str, host: str, failover: Failover, *, timeout_s: float, two: bool) -> api.HealthCheck:
+    """Return a probe as often as regions observe each other, in HTTP/2 or 1.1."""
     every = seconds(failover.interval_s)
     return api.HealthCheck(
         timeout=seconds(timeout_s),
@@ -144,7 +144,9 @@ def health_check(path: str, host: str, failover: Failover, *, timeout_s: float) 
         unhealthy_threshold=failover.failures,
         healthy_threshold=failover.successes,
         reuse_connection=True,
-        http_health_check=api.HttpHealthCheck(path=path, host=host),
+        http_health_check=api.HttpHealthCheck(
+            path=path, host=host, codec_client_type="HTTP2" if two else "HTTP1"
+        ),
     )
 
 
