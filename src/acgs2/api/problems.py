@@ -23,10 +23,11 @@ from acgs2.errors import (
     UnavailableError,
 )
 
-__all__ = ["HANDLERS", "from_database", "problem"]
+__all__ = ["HANDLERS", "NOTHING_STORED", "from_database", "problem"]
 
 _LOG = logging.getLogger("acgs2.api")
 MEDIA_TYPE = "application/problem+json"
+NOTHING_STORED = "x-acgs2-nothing-stored"
 
 _STATUS = {
     "if-match-missing": 428,
@@ -108,6 +109,8 @@ def problem(status: int, reference: str, detail: str, *, hint: str = "", **membe
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if status == 503:
         headers["Retry-After"] = "1"
+        if reference != "outcome-unknown":
+            headers[NOTHING_STORED] = "1"  # so that whoever stands before us may ask the next region
     if status == 421 and members.get("endpoints"):
         headers["Link"] = ", ".join(f'<{e["url"]}>; rel="alternate"' for e in members["endpoints"])
     return Response(body | members, status_code=status, media_type=MEDIA_TYPE, headers=headers)

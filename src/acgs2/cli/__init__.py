@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("down", "Stop every process of a cluster."),
     "status": ("status", "Show regions, links, zones and where their data is."),
     "logs": ("logs", "Show what the processes of a cluster logged."),
+    "traffic": ("traffic", "Show where requests go, by place and zone; share and drain regions."),
     "topology": ("topology", "Check and show topology files."),
     "chaos": ("chaos", "Cut and slow links; kill, freeze and thaw regions."),
     "certificates": (

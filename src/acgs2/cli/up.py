@@ -16,6 +16,7 @@ _STEPS = {
     "databases": "starting databases",
     "servers": "starting servers",
     "links": "linking regions",
+    "edge": "opening the edge",
     "ready": "ready",
 }
 

@@ -34,6 +34,7 @@ from acgs2.plan import rights_of
 __all__ = ["Bringup"]
 
 _READY_S = 60.0
+_SETTLED_S = 5.0
 
 
 class Bringup:
@@ -76,7 +77,7 @@ class Bringup:
         gateways = [self.proxies.gateway(r) for r in regions]
         edge = self._edge()
         self.children += [links, *servers, *gateways, *edge]
-        carriers = [links, *gateways, *edge]
+        carriers = [links, *gateways]
         await asyncio.gather(*(self._up(c) for c in carriers), *(self._database(r) for r in regions))
         self.step = "servers"
         await asyncio.to_thread(self._keys)
@@ -85,6 +86,11 @@ class Bringup:
         # A region that stays away must not keep the others from going on.
         if self._first:
             await asyncio.gather(*(self._linked(region) for region in regions))
+        # Last: whom it finds well at first it takes for well, and who is not has to prove it for a while.
+        if edge:
+            self.step = "edge"
+            await asyncio.gather(*(self._awaited(region) for region in regions))
+            await self._up(edge[0])
         begun.touch()
         self._first = False
         self.step = "ready"
@@ -243,17 +249,27 @@ class Bringup:
             store.migrate(conn)
             store.found(conn, state.topology, region, secrets.token_hex(4), passwords, first=self._first)
 
+    async def _awaited(self, region: str) -> None:
+        """Wait until a region may serve, but not for one that stays away."""
+        deadline_s = time.monotonic() + _SETTLED_S
+        while time.monotonic() < deadline_s:
+            if (await asyncio.to_thread(self._health, region)).get("status") == "ready":
+                return
+            await asyncio.sleep(0.05)
+
+    def _health(self, region: str) -> dict[str, Any]:
+        try:
+            return loopback().get(f"{self._state.url(region)}/health", timeout=5).json()  # type: ignore[no-any-return]
+        except (httpx.HTTPError, ValueError):
+            return {}
+
     async def _linked(self, region: str) -> None:
         """Wait until a region's links from all its peers are made; raises RuntimeFault `not-linked`."""
         deadline_s = time.monotonic() + _READY_S
-        url = f"{self._state.url(region)}/health"
         while True:
-            try:
-                body = (await asyncio.to_thread(loopback().get, url, timeout=5)).json()
-                if body["status"] == "ready" and not body["links_missing"]:
-                    return
-            except (httpx.HTTPError, ValueError, KeyError):
-                body = {}
+            body = await asyncio.to_thread(self._health, region)
+            if body.get("status") == "ready" and not body.get("links_missing"):
+                return
             if time.monotonic() > deadline_s:
                 missing = ", ".join(body.get("links_missing", [])) or "its peers"
                 raise RuntimeFault(

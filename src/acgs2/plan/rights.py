@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from acgs2.model import entities
 from acgs2.model.entity import Entity, Residency, Scope
 from acgs2.residency import decide, register_of
 from acgs2.topology import Topology
 
-__all__ = ["Rights", "rights_of"]
+__all__ = ["Rights", "known_in", "rights_of"]
+
+#: How long before a right begins or ends by itself nobody relies on it any more.
+_AHEAD_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,8 @@ class Rights:
         return found
 
     @classmethod
-    def both(cls, several: Iterable[Rights]) -> Rights:
-        """Return what all of several views allow: a right that one of them no longer knows is not used.
+    def shared(cls, several: Iterable[Rights]) -> Rights:
+        """Return what every one of several views allows: a right that one no longer knows is not used.
 
         Zones that only some know are left out; no view at all allows nothing.
         """
@@ -52,6 +56,22 @@ class Rights:
         keys = {key for view in views for key in view.holders if key[0] in zones}
         none: frozenset[str] = frozenset()
         return cls({k: frozenset.intersection(*(v.holders.get(k, none) for v in views)) for k in keys})
+
+
+def known_in(rows: Iterable[Mapping[str, Any]]) -> Rights:
+    """Return what a region says (`GET /api/v1/residency`).
+
+    Where the answer is about to change by itself, only home regions count: whoever goes by this must not be
+    late when a right ends.
+    """
+    return Rights(
+        {
+            (row["zone"], row["entity"]): frozenset(
+                row["homes"] if (row["changes_in_s"] or _AHEAD_S) < _AHEAD_S else row["regions"]
+            )
+            for row in rows
+        }
+    )
 
 
 def rights_of(topology: Topology, now: datetime) -> Rights:

@@ -84,7 +84,7 @@ def test_who_goes_down_gives_only_what_it_had(rights, asked, region):
 
 @given(st.lists(rights(), min_size=1, max_size=3))
 def test_a_right_that_one_view_lacks_is_not_used(views):
-    both = Rights.both(views)
+    both = Rights.shared(views)
     for zone in LOCAL.zones:
         for entity in ENTITIES:
             assert both.lawful(zone, entity) == frozenset.intersection(

@@ -111,6 +111,7 @@ class HealthCheck(Message):
     healthy_threshold: int
     reuse_connection: bool
     http_health_check: HttpHealthCheck
+    unhealthy_interval: str = ""
 
 
 class Node(Message):

@@ -13,7 +13,7 @@ from acgs2.drivers.envoy.manager import http_manager
 from acgs2.drivers.envoy.parts import (
     circuit_breakers,
     client_tls,
-    health_check,
+    far_check,
     http_options,
     local_cluster,
     loopback,
@@ -115,9 +115,7 @@ def _region(site: EdgeSite, topology: Topology, place: str, region: str, port: i
     made.typed_extension_protocol_options = http_options(two=True, idle_s=3600)
     made.circuit_breakers = circuit_breakers(limits)
     made.outlier_detection = outlier_detection(limits)
-    made.health_checks = [
-        health_check("/health/ready", name, failover, timeout_s=failover.interval_s, two=True)
-    ]
+    made.health_checks = [far_check("/health/ready", name, failover)]
     # What is under way to a region that is known to be down fails now, not when its time is up.
     made.close_connections_on_host_health_failure = True
     return made

@@ -14,10 +14,10 @@ from acgs2.drivers.envoy.parts import (
     NEVER,
     circuit_breakers,
     client_tls,
-    health_check,
     http_options,
     local_cluster,
     loopback,
+    near_check,
     outlier_detection,
     seconds,
     server_tls,
@@ -137,7 +137,7 @@ def _server(site: GatewaySite) -> api.Cluster:
     made = local_cluster(_SERVER, site.server_port)
     made.circuit_breakers = circuit_breakers(site.limits)
     made.outlier_detection = outlier_detection(site.limits)
-    made.health_checks = [health_check("/health/live", "localhost", site.failover, timeout_s=1, two=False)]
+    made.health_checks = [near_check("/health/live", site.failover)]
     # Shorter than the server keeps an unused connection, so that none is used just as it is closed.
     made.typed_extension_protocol_options = http_options(two=False, idle_s=5)
     return made

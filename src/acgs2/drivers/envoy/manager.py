@@ -24,6 +24,7 @@ _FIELDS: dict[str, str] = {
     "flags": "%RESPONSE_FLAGS%",
     "why": "%RESPONSE_CODE_DETAILS%",
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "region": "%RESP(X-ACGS2-REGION)%",
     "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "duration_ms": "%DURATION%",
     "upstream_ms": "%RESPONSE_DURATION%",

@@ -11,10 +11,11 @@ __all__ = [
     "NEVER",
     "circuit_breakers",
     "client_tls",
-    "health_check",
+    "far_check",
     "http_options",
     "local_cluster",
     "loopback",
+    "near_check",
     "outlier_detection",
     "seconds",
     "server_tls",
@@ -134,19 +135,32 @@ def outlier_detection(limits: Limits) -> api.OutlierDetection:
     )
 
 
-def health_check(path: str, host: str, failover: Failover, *, timeout_s: float, two: bool) -> api.HealthCheck:
-    """Return a probe as often as regions observe each other, in HTTP/2 or 1.1."""
+def far_check(path: str, host: str, failover: Failover) -> api.HealthCheck:
+    """Return a probe of a region over HTTP/2, as often as regions observe each other."""
     every = seconds(failover.interval_s)
     return api.HealthCheck(
-        timeout=seconds(timeout_s),
+        timeout=every,
         interval=every,
         no_traffic_interval=every,
         unhealthy_threshold=failover.failures,
         healthy_threshold=failover.successes,
         reuse_connection=True,
-        http_health_check=api.HttpHealthCheck(
-            path=path, host=host, codec_client_type="HTTP2" if two else "HTTP1"
-        ),
+        http_health_check=api.HttpHealthCheck(path=path, host=host, codec_client_type="HTTP2"),
+    )
+
+
+def near_check(path: str, failover: Failover) -> api.HealthCheck:
+    """Return a probe of the process next to the proxy: it is taken for well as soon as it answers."""
+    every = seconds(failover.interval_s)
+    return api.HealthCheck(
+        timeout=every,
+        interval=every,
+        no_traffic_interval=every,
+        unhealthy_interval=seconds(0.1),
+        unhealthy_threshold=failover.failures,
+        healthy_threshold=1,
+        reuse_connection=True,
+        http_health_check=api.HttpHealthCheck(path=path, host="localhost", codec_client_type="HTTP1"),
     )
 
 
