@@ -11,6 +11,7 @@ import typer
 from acgs2.cli.shared import JSON, cluster, console, emit, table
 
 if TYPE_CHECKING:
+    from acgs2.local.pki import Target
     from acgs2.local.state import State
 
 app = typer.Typer(no_args_is_help=True)
@@ -85,10 +86,10 @@ def rotate(
         console().print(f"Nobody listens at {', '.join(absent)}: who comes up there reads the new ones.")
 
 
-def _of(state: State) -> Any:
+def _of(state: State) -> Target:
     from acgs2.local import pki
 
-    return pki.Cluster(
+    return pki.Target(
         folder=state.path / "tls",
         domain=state.topology.domain,
         regions=tuple(state.topology.regions),

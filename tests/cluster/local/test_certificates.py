@@ -17,13 +17,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.cluster.conftest import await_that, folder, free_port
+from tests.cluster.conftest import TRIO, await_that, folder, free_port
 
 from acgs2.errors import RuntimeFault
 from acgs2.local import pki
 from acgs2.local.pki.files import names_in
+from acgs2.local.state import FORMAT, create_state
 
-REGIONS = ("eu-west-1", "us-east-1")
 TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 FILTERS = "type.googleapis.com/envoy.extensions.filters"
 UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -135,10 +135,12 @@ def listens(port: int, process: subprocess.Popen[bytes], path: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[pki.Cluster]:
+def cluster() -> Iterator[pki.Target]:
     with folder() as path, ExitStack() as running:
-        tls = path / "tls"
-        pki.ensure(tls, "acgs2.example", REGIONS, now())
+        (path / "trio.yaml").write_text(TRIO, encoding="utf-8")
+        state = create_state(path / "state", path / "trio.yaml")
+        tls, regions, domain = state.path / "tls", tuple(state.topology.regions), state.topology.domain
+        pki.ensure(tls, domain, regions, now())
         ports = {f"{kind}/eu-west-1": free_port() for kind in ("gateway", "mesh")} | {"edge/us": free_port()}
         region, edge = tls_context(tls, "eu-west-1"), tls_context(tls, "edge")
         answer = {"direct_response": {"status": 200, "body": {"inline_string": "hello"}}}
@@ -150,18 +152,20 @@ def cluster() -> Iterator[pki.Cluster]:
         forward = listener(ports["edge/us"], edge, False, {"route": {"cluster": "region"}})
         clusters = [upstream(ports["mesh/eu-west-1"], edge)]
         running.enter_context(envoy(path / "edge", {"listeners": [forward], "clusters": clusters}))
-        endpoints = pki.endpoints_of({**ports, "mesh/us-east-1": free_port(), "api/eu-west-1": 1}, REGIONS)
-        yield pki.Cluster(tls, "acgs2.example", REGIONS, endpoints, now)
+        # Nobody listens at the other region.
+        state.ports.update(ports, **{"mesh/us-east-1": free_port()})
+        (state.path / "state.json").write_text(json.dumps({"format": FORMAT, "ports": state.ports}))
+        yield pki.Target(tls, domain, regions, pki.endpoints_of(state.ports, regions), now)
 
 
-def port_of(cluster: pki.Cluster, name: str) -> int:
+def port_of(cluster: pki.Target, name: str) -> int:
     return next(e.port for e in cluster.endpoints if e.name == name)
 
 
 # A client
 
 
-def get(cluster: pki.Cluster, name: str, identity: Path | None) -> int:
+def get(cluster: pki.Target, name: str, identity: Path | None) -> int:
     """Make one connection with what is in force now, and return the status of its request."""
     context = ssl.create_default_context(cafile=str(cluster.folder / "trust.pem"))
     if identity is not None:
@@ -175,7 +179,7 @@ def get(cluster: pki.Cluster, name: str, identity: Path | None) -> int:
 class Caller:
     """Connects to everybody all the time, and keeps what went wrong."""
 
-    cluster: pki.Cluster
+    cluster: pki.Target
     calls: int = 0
     failures: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -205,11 +209,11 @@ class Caller:
             thread.join()
 
 
-def in_force(cluster: pki.Cluster) -> dict[str, pki.Found]:
+def in_force(cluster: pki.Target) -> dict[str, pki.Found]:
     return {found.name: found for found in pki.inspect(cluster.folder, now())}
 
 
-def test_every_leaf_is_rotated_and_no_handshake_fails(cluster: pki.Cluster) -> None:
+def test_every_leaf_is_rotated_and_no_handshake_fails(cluster: pki.Target) -> None:
     before = in_force(cluster)
     caller = Caller(cluster)
     with caller.calling():
@@ -222,28 +226,49 @@ def test_every_leaf_is_rotated_and_no_handshake_fails(cluster: pki.Cluster) -> N
         assert (found.serial != before[name].serial) == (not name.startswith("authority"))
 
 
-def test_the_authority_is_changed_and_no_handshake_fails(cluster: pki.Cluster) -> None:
+def test_the_authority_is_changed_and_no_handshake_fails(cluster: pki.Target) -> None:
     before = in_force(cluster)
     kept = cluster.folder.parent / "kept"
     shutil.copytree(cluster.folder / "us-east-1", kept)
     assert get(cluster, "mesh/eu-west-1", kept) == 200
-    said: list[str] = []
     caller = Caller(cluster)
     with caller.calling():
-        pki.change_authority(cluster, said.append)
+        done = command(cluster, "rotate", "--authority", "--json")
+    assert done.returncode == 0, done.stderr
     assert caller.failures == []
-    assert len(said) == 2
+    result = json.loads(done.stdout)
+    assert len(result["steps"]) == 2
+    assert result["not_listening"] == ["mesh/us-east-1"]
     after = in_force(cluster)
+    assert [c["serial"] for c in result["certificates"]] == [found.serial for found in after.values()]
     assert after.keys() == before.keys() - {"authority-1"} | {"authority-2"}
     assert {f.issuer_key_id for f in after.values()} == {after["authority-2"].key_id}
-    with pytest.raises((httpx.HTTPError, ssl.SSLError)):
-        get(cluster, "mesh/eu-west-1", kept)
-    with pytest.raises((httpx.HTTPError, ssl.SSLError)):
-        get(cluster, "mesh/eu-west-1", None)
+    for refused in (kept, None):
+        with pytest.raises((httpx.HTTPError, ssl.SSLError)):
+            get(cluster, "mesh/eu-west-1", refused)
+
+
+def command(cluster: pki.Target, *arguments: str) -> subprocess.CompletedProcess[str]:
+    state = str(cluster.folder.parent)
+    whole = [sys.executable, "-m", "acgs2.cli", "--state", state, "certificates", *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_certificates_are_shown_and_what_there_is_not_is_said(cluster: pki.Target) -> None:
+    shown = command(cluster, "show")
+    assert shown.returncode == 0, shown.stderr
+    for word in (*in_force(cluster), "spiffe://acgs2.example/region/us-east-1", "90.0"):
+        assert word in shown.stdout
+    away = cluster.folder.rename(cluster.folder.with_name("away"))
+    for arguments in (["show"], ["rotate"], ["rotate", "--authority"]):
+        done = command(cluster, *arguments, "--json")
+        assert (done.returncode, json.loads(done.stderr)["error"]) == (5, "no-certificates")
+    assert not cluster.folder.exists()
+    away.rename(cluster.folder)
 
 
 @pytest.mark.parametrize("broken_off_at", [pki.Step.INTRODUCE, pki.Step.REISSUE])
-def test_a_change_that_was_broken_off_is_gone_on_with(cluster: pki.Cluster, broken_off_at: pki.Step) -> None:
+def test_a_change_that_was_broken_off_is_gone_on_with(cluster: pki.Target, broken_off_at: pki.Step) -> None:
     given = (cluster.folder, cluster.domain, cluster.regions, now())
     old = pki.standing(*given).trusted[0]
     for step in (pki.Step.INTRODUCE, pki.Step.REISSUE):
@@ -257,7 +282,7 @@ def test_a_change_that_was_broken_off_is_gone_on_with(cluster: pki.Cluster, brok
     assert pki.standing(*given).trusted == (old + 1,)
 
 
-def test_an_endpoint_that_does_not_follow_is_named(cluster: pki.Cluster) -> None:
+def test_an_endpoint_that_does_not_follow_is_named(cluster: pki.Target) -> None:
     # The region's Envoy does not follow this folder, as one would that is frozen.
     other = cluster.folder.parent / "other"
     shutil.copytree(cluster.folder, other)
@@ -267,7 +292,7 @@ def test_an_endpoint_that_does_not_follow_is_named(cluster: pki.Cluster) -> None
     assert caught.value.exit_code == 5
 
 
-def test_an_expired_certificate_is_replaced_in_a_running_envoy(cluster: pki.Cluster) -> None:
+def test_an_expired_certificate_is_replaced_in_a_running_envoy(cluster: pki.Target) -> None:
     long_ago = now() - timedelta(days=100)
     given = (cluster.domain, cluster.regions)
     pki.rotate(cluster.folder, *given, long_ago)

@@ -11,16 +11,16 @@ The folder, for whoever reads it:
 from acgs2.local.pki.change import Standing, Step, next_step
 from acgs2.local.pki.folder import Found, advance, ensure, inspect, probe, rotate, standing
 from acgs2.local.pki.issue import EDGE, LEAF_LIFE
-from acgs2.local.pki.live import Cluster, Endpoint, change_authority, endpoints_of, rotate_leaves
+from acgs2.local.pki.live import Endpoint, Target, change_authority, endpoints_of, rotate_leaves
 
 __all__ = [
     "EDGE",
     "LEAF_LIFE",
-    "Cluster",
     "Endpoint",
     "Found",
     "Standing",
     "Step",
+    "Target",
     "advance",
     "change_authority",
     "endpoints_of",

@@ -106,7 +106,8 @@ def _whole_trust(folder: Path, names: Names, now: datetime) -> tuple[Authorities
         authorities[number] = add_authority(folder, number, now)
         trusted = (number,)
         trust(folder, authorities, trusted)
-    mend_trust(folder, authorities, trusted)
+    else:
+        mend_trust(folder, authorities, trusted)
     return authorities, _standing(folder, authorities, trusted, names)
 
 

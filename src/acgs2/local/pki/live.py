@@ -18,7 +18,7 @@ from acgs2.local.pki.files import PRIVATE, names_in, read, write
 from acgs2.local.pki.folder import Found, advance, inspect, no_certificates, probe, rotate, standing
 from acgs2.local.pki.issue import EDGE, Issued
 
-__all__ = ["Cluster", "Endpoint", "change_authority", "endpoints_of", "rotate_leaves"]
+__all__ = ["Endpoint", "Target", "change_authority", "endpoints_of", "rotate_leaves"]
 
 Now = Callable[[], datetime]
 Progress = Callable[[str], None]
@@ -28,6 +28,10 @@ _PROBE_LIFE = timedelta(minutes=10)
 _REFUSAL = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA)")
 _TRY_S = 2.0
 _PAUSE_S = 0.05
+_DONE = {
+    Step.REISSUE: "authority {new} is accepted beside authority {old}; made certificates from it",
+    Step.RETIRE: "authority {old} is accepted no longer",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def endpoints_of(ports: Mapping[str, int], regions: Iterable[str]) -> tuple[Endp
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Target:
     """What a change is made to.
 
     Args:
@@ -81,7 +85,7 @@ class Cluster:
     timeout_s: float = 30.0
 
 
-def rotate_leaves(of: Cluster, progress: Progress) -> list[str]:
+def rotate_leaves(of: Target, progress: Progress) -> list[str]:
     """Give every identity another key and certificate, and wait until every endpoint presents it.
 
     Returns:
@@ -99,7 +103,7 @@ def rotate_leaves(of: Cluster, progress: Progress) -> list[str]:
     return absent
 
 
-def change_authority(of: Cluster, progress: Progress) -> list[str]:
+def change_authority(of: Target, progress: Progress) -> list[str]:
     """Put another authority in the place of the one that there is, or end a change that was begun.
 
     Returns:
@@ -132,13 +136,7 @@ def change_authority(of: Cluster, progress: Progress) -> list[str]:
     return sorted(absent)
 
 
-_DONE = {
-    Step.REISSUE: "authority {new} is accepted beside authority {old}; made certificates from it",
-    Step.RETIRE: "authority {old} is accepted no longer",
-}
-
-
-def _await(of: Cluster, pending: dict[str, Check]) -> list[str]:
+def _await(of: Target, pending: dict[str, Check]) -> list[str]:
     """Wait until every check has nothing to say; return the names of those where nobody listens."""
     deadline_s = time.monotonic() + of.timeout_s
     absent: list[str] = []
@@ -156,9 +154,8 @@ def _await(of: Cluster, pending: dict[str, Check]) -> list[str]:
         if pending and time.monotonic() > deadline_s:
             raise RuntimeFault(
                 "certificate-not-taken",
-                "; ".join(f"{name}: {said[name]}" for name in pending)
-                + f" (waited {of.timeout_s:g} s). What was in force before still works.",
-                hint="See `acgs2 logs`, mend it, and repeat the command: it goes on from here.",
+                f"After {of.timeout_s:g} s: " + "; ".join(f"{name}: {said[name]}" for name in pending) + ".",
+                hint="Peers still accept each other. See `acgs2 logs`, mend it, and repeat the command.",
                 endpoints=sorted(pending),
             )
         if pending:
@@ -166,7 +163,7 @@ def _await(of: Cluster, pending: dict[str, Check]) -> list[str]:
     return absent
 
 
-def _presents(of: Cluster, endpoint: Endpoint) -> Check:
+def _presents(of: Target, endpoint: Endpoint) -> Check:
     """Return the check that an endpoint presents the certificate that is in force for it."""
 
     def check() -> str:
@@ -181,14 +178,14 @@ def _presents(of: Cluster, endpoint: Endpoint) -> Check:
     return check
 
 
-def _in_force(of: Cluster, identity: str) -> Found:
+def _in_force(of: Target, identity: str) -> Found:
     for found in inspect(of.folder, of.now()):
         if found.name == identity:
             return found
     raise no_certificates(of.folder)
 
 
-def _answers(of: Cluster, endpoint: Endpoint, shown: _Probe, accepted: bool) -> Check:
+def _answers(of: Target, endpoint: Endpoint, shown: _Probe, accepted: bool) -> Check:
     """Return the check that an endpoint accepts, or refuses, a certificate."""
 
     def check() -> str:
@@ -218,7 +215,7 @@ def _is_accepted(endpoint: Endpoint, host: str, context: ssl.SSLContext) -> bool
     return True
 
 
-def _context(of: Cluster, certificate: Path, key: Path) -> ssl.SSLContext:
+def _context(of: Target, certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(of.folder / "trust.pem"))
     context.load_cert_chain(certificate, key)
     return context
@@ -236,7 +233,7 @@ def _connect(endpoint: Endpoint, host: str, context: ssl.SSLContext) -> ssl.SSLS
 class _Probe:
     """A certificate of an authority in files of its own, for as long as it is asked with."""
 
-    def __init__(self, of: Cluster, authority: int) -> None:
+    def __init__(self, of: Target, authority: int) -> None:
         self.authority = authority
         self._made: Issued = probe(of.folder, of.domain, of.regions[0], of.now(), authority, life=_PROBE_LIFE)
         self._folder = tempfile.TemporaryDirectory(prefix="acgs2-probe-")
