@@ -281,7 +281,7 @@ class Records:
         """Carry a change out in one transaction and answer when it is durable."""
         peers = self._server.require_pair(request.zone)
         row, status, flushed = await self._committed(request, key, status, act)
-        await self._server.watcher.wait(flushed, peers, self._server.config.pair_timeout_s)
+        await self._server.watcher.wait(flushed, peers, self._server.config.pair_timeout_s, zone=request.zone)
         return row, status
 
     async def _committed(

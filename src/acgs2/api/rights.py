@@ -90,7 +90,7 @@ async def _written(server: RegionServer, zone: str, statement: Any, parameters: 
         rows = await cursor.fetchall() if cursor.description else []
         flushed = await (await conn.execute(fragments("api.sql")["flushed"].encode())).fetchone()
     await server.watcher.wait(
-        flushed[0] if flushed else "FFFFFFFF/FFFFFFFF", peers, server.config.pair_timeout_s
+        flushed[0] if flushed else "FFFFFFFF/FFFFFFFF", peers, server.config.pair_timeout_s, zone=zone
     )
     return rows
 
@@ -290,7 +290,7 @@ async def erase_subject(request: Http[Any, Any, Any], record_id: Id, zone: Zone 
             hint="Ask a home region of their zone.",
         )
     await server.watcher.wait(
-        flushed[0] if flushed else "FFFFFFFF/FFFFFFFF", peers, server.config.pair_timeout_s
+        flushed[0] if flushed else "FFFFFFFF/FFFFFFFF", peers, server.config.pair_timeout_s, zone=zone
     )
     return {"subject": record_id, "erased": erased, "owed": owed}
 
