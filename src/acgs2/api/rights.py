@@ -290,7 +290,7 @@ async def erase_subject(request: Http[Any, Any, Any], record_id: Id, zone: Zone 
             hint="Ask a home region of their zone.",
         )
     await server.watcher.wait(
-        flushed[0] if flushed else "FFFFFFFF/FFFFFFFF", peers, server.config.pair_timeout_s, zone=zone
+        flushed[0] if flushed else "FFFFFFFF/FFFFFFFF", peers, server.config.pair_timeout_s, zone=named
     )
     return {"subject": record_id, "erased": erased, "owed": owed}
 
