@@ -38,6 +38,8 @@ class EdgeSite:
         ports: place to port of this machine.
         upstreams: (place, region) to port of this machine.
         otlp_port: where spans go, if anywhere.
+        stats_port: where its own metrics are answered.
+        admin: its admin interface's socket, where metrics come from.
     """
 
     folder: Path
@@ -46,6 +48,8 @@ class EdgeSite:
     ports: Mapping[str, int]
     upstreams: Mapping[tuple[str, str], int] = field(default_factory=dict)
     otlp_port: int | None = None
+    stats_port: int | None = None
+    admin: Path | None = None
 
 
 def edge_files(
