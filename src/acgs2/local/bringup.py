@@ -76,7 +76,8 @@ class Bringup:
         servers = [self._server(r) for r in regions]
         gateways = [self.proxies.gateway(r) for r in regions]
         edge = self._edge()
-        self.children += [links, *servers, *gateways, *edge]
+        # In this order they are started again: a server asks others who it is, by its gateway.
+        self.children += [links, *gateways, *servers, *edge]
         carriers = [links, *gateways]
         await asyncio.gather(*(self._up(c) for c in carriers), *(self._database(r) for r in regions))
         self.step = "servers"
