@@ -81,14 +81,14 @@ def route(
         rights: who may hold what now.
         health: region to whether it takes part, as agreed on; a region that is not named does.
         weights: region to 0..100, the percentage that it takes of what reaches it; 100 if not named.
-        place: where the client is.
+        place: where the client is: a place of the topology, or a region whose neighbourhood it is in.
         zone: the zone of the data; None where the request is about no zone.
         preference: a region, or `auto`.
         entity: what it is about; None for what is about the whole zone.
         kind: what it does.
 
     Raises:
-        KeyError: there is no such place.
+        KeyError: there is no such place or region.
     """
     distances = _distances(topology, place)
     if preference != AUTO and preference not in topology.regions:
@@ -115,9 +115,7 @@ def route(
 
 def _distances(topology: Topology, place: str) -> dict[str, float]:
     """Return regions that serve clients with their round trip times in ms, the nearest first."""
-    topology.places[place]
-    found = {link.b: link.rtt_ms for link in topology.client_links() if link.a == place}
-    return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
+    return dict(sorted(topology.rtts_ms(place).items(), key=lambda item: (item[1], item[0])))
 
 
 def _shares(weights: Sequence[int]) -> list[float]:

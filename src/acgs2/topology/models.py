@@ -248,6 +248,24 @@ class Topology(Section):
             link_of(p, at, r, there, settings) for p, at in places.items() for r, there in regions.items()
         )
 
+    def rtts_ms(self, origin: str) -> dict[str, float]:
+        """Return regions that serve clients with their round trip times from a place or a region, in ms.
+
+        A client in a region is at no distance from it; one in a witness's region, or of another cloud
+        partition, comes over the internet like any other.
+
+        Raises:
+            KeyError: there is no such place or region.
+        """
+        at = self.places[origin].location if origin in self.places else self.regions[origin].location
+        settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
+        return {
+            name: link_of(origin, at, name, self.regions[name].location, settings).rtt_ms
+            if name != origin
+            else 0.0
+            for name in self.stacks()
+        }
+
     def stacks(self) -> tuple[str, ...]:
         """Return the regions that serve clients: all but witnesses."""
         return tuple(name for name, region in self.regions.items() if region.role != "witness")

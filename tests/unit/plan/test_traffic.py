@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acgs2.plan import Kind, Rights, rights_of, route
+from acgs2.plan import Kind, Rights, Target, rights_of, route
 from acgs2.topology import load
 
 LOCAL = load("local")
@@ -27,7 +27,7 @@ asked = st.fixed_dictionaries(
     {
         "health": st.dictionaries(st.sampled_from(REGIONS), st.booleans()),
         "weights": st.dictionaries(st.sampled_from(REGIONS), st.integers(0, 100)),
-        "place": st.sampled_from([*LOCAL.places]),
+        "place": st.sampled_from([*LOCAL.places, *LOCAL.regions]),
         "zone": st.sampled_from([*LOCAL.zones, None]),
         "preference": st.sampled_from([*LOCAL.regions, "auto"]),
         "entity": st.sampled_from([*ENTITIES, None]),
@@ -110,6 +110,22 @@ def test_the_local_topology_as_people_expect_it():
     both_down = {"eu-west-1": False, "eu-central-1": False}
     assert route(LOCAL, RIGHTS, both_down, {}, "dublin", "eu").problem == "no-lawful-target"
     assert route(LOCAL, RIGHTS, both_down, {}, "dublin", "us").regions == ("us-east-1",)
+
+
+def test_a_region_is_a_place_too():
+    def go(place, zone):
+        return route(LOCAL, RIGHTS, {}, {}, place, zone)
+
+    assert go("eu-west-1", "eu").targets[0] == Target("eu-west-1", 0.0, 1.0)
+    for region in REGIONS:
+        rtts_ms = {n.b if n.a == region else n.a: n.rtt_ms for n in LOCAL.links() if region in (n.a, n.b)}
+        found = {t.region: t.rtt_ms for t in go(region, None).targets}
+        assert found == {r: rtts_ms.get(r, 0.0) for r in REGIONS}
+    assert go("ca-central-1", None).regions[0] == "us-east-1"  # a witness's region has clients too
+    far = load("global")
+    assert route(far, rights_of(far, NOW), {}, {}, "cn-north-1", "cn").regions[0] == "cn-north-1"
+    with pytest.raises(KeyError):
+        go("atlantis", None)
 
 
 def test_a_transfer_counts_only_while_it_is_in_force():
