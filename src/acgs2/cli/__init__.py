@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "Show regions, links, zones and where their data is."),
     "logs": ("logs", "Show what the processes of a cluster logged."),
     "topology": ("topology", "Check and show topology files."),
+    "dns": ("dns", "Show and carry out the route plan as records of Amazon Route 53."),
     "chaos": ("chaos", "Cut and slow links; kill, freeze and thaw regions."),
     "token": ("token", "Make a short-lived token for the API of a local cluster."),
     "tenants": ("records", "List, show, create, change and erase tenants."),
