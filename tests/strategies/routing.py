@@ -16,7 +16,7 @@ def rights(topology: Topology) -> st.SearchStrategy[Rights]:
     """Zones of a topology with whoever may hold them, the same for all entities or not."""
     kinds = [e.name for e in entities().values() if e.residency is Residency.ZONE]
     some = st.frozensets(st.sampled_from(topology.stacks()))
-    alike = st.fixed_dictionaries({zone: some for zone in topology.zones}).map(
+    alike = st.fixed_dictionaries(dict.fromkeys(topology.zones, some)).map(
         lambda of: Rights({(zone, kind): regions for zone, regions in of.items() for kind in kinds})
     )
     mixed = st.fixed_dictionaries({(zone, kind): some for zone in topology.zones for kind in kinds}).map(

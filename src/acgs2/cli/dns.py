@@ -82,6 +82,9 @@ def apply(
     balancer: list[str] = _BALANCER,
     endpoint_url: str = _ENDPOINT,
     dry_run: bool = typer.Option(False, "--dry-run", help="Only print the calls that would be made."),
+    deadline_s: float = typer.Option(
+        120, "--deadline", min=1, help="Seconds until it gives up trying again."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Make a hosted zone of Route 53 say what the plan says; records of others are left alone.
@@ -91,7 +94,7 @@ def apply(
     Example: acgs2 dns apply global --zone-id Z0123456789 --dry-run
     """
     wanted = _desired(file, weight, down, partition, balancer)
-    _show(_apply(wanted, zone_id, endpoint_url, dry_run=dry_run), as_json=as_json)
+    _show(_apply(wanted, zone_id, endpoint_url, deadline_s, dry_run=dry_run), as_json=as_json)
 
 
 def _desired(file: str, weight: list[str], down: list[str], partition: str, balancer: list[str]) -> Desired:
@@ -142,12 +145,14 @@ def _region(topology: Topology, region: str) -> str:
     return region
 
 
-def _apply(wanted: Desired, zone_id: str, endpoint_url: str, *, dry_run: bool) -> Report:
+def _apply(
+    wanted: Desired, zone_id: str, endpoint_url: str, deadline_s: float = 120, *, dry_run: bool
+) -> Report:
+    from acgs2.drivers.route53 import Patience, connect
     from acgs2.drivers.route53 import apply as carry_out
-    from acgs2.drivers.route53 import connect
 
     client = connect(wanted.partition, endpoint_url=endpoint_url or None)
-    return carry_out(client, zone_id, wanted, dry_run=dry_run)
+    return carry_out(client, zone_id, wanted, patience=Patience(deadline_s=deadline_s), dry_run=dry_run)
 
 
 def _show(report: Report, *, as_json: bool) -> None:

@@ -135,17 +135,18 @@ class _Work:
     def _converge(self, wanted: list[RecordSet]) -> None:
         """Change batch by batch and look again, until nothing differs but what is refused for good."""
         domain = self._desired.domain
-        for _ in range(_ROUNDS):
+        rounds = 0
+        while rounds < _ROUNDS:
             seen = read(self._caller, self._zone_id, domain)
             left = batches(seen.ours.values(), wanted, domain)
             self.left = _lines(left)
-            self.calls += [call for batch, call in self._lost if batch not in left]
-            self._lost = []
+            self._find_lost(left)
             blocked = {label for label, (batch, _) in self._refused.items() if batch in left}
             todo = [batch for batch in left if batch.label not in blocked]
             if not todo:
                 return
-            self._change_all(todo, seen)
+            # Lost answers are bounded by the deadline.
+            rounds += self._change_all(todo, seen)
             if self._dry_run:
                 self.left = []
                 return
@@ -155,8 +156,19 @@ class _Work:
             hint="See who else changes it; only the leader may.",
         )
 
-    def _change_all(self, todo: list[Batch], seen: Seen) -> None:
-        """Change batches in order; a refusal holds up those of the same zone, a lost answer all."""
+    def _find_lost(self, left: list[Batch]) -> None:
+        """Note which changes without an answer were carried out after all; their ids are not known."""
+        done = [call for batch, call in self._lost if batch not in left]
+        self._lost = []
+        self.calls += done
+        self._settled = self._settled and not done
+
+    def _change_all(self, todo: list[Batch], seen: Seen) -> bool:
+        """Change batches in order; a refusal holds up those of the same zone, a lost answer all.
+
+        Returns:
+            Whether every batch had an answer.
+        """
         held_up: set[str] = set()
         for batch in todo:
             if batch.label in held_up:
@@ -164,7 +176,7 @@ class _Work:
             try:
                 self._change(batch, seen)
             except Unsure:
-                return
+                return False
             except RefusedError as error:
                 if error.context.get("code") not in _OF_BATCH:
                     raise
@@ -173,6 +185,7 @@ class _Work:
                 held_up.add(batch.label)
             else:
                 self._refused.pop(batch.label, None)
+        return True
 
     def _change(self, batch: Batch, seen: Seen) -> None:
         """Carry a batch out.
@@ -199,7 +212,6 @@ class _Work:
         try:
             answer = self._caller.call(call.operation, repeatable=False, **sent)
         except Unsure:
-            self._settled = False
             self._lost.append((batch, replace(call, does=f"{call.does}; its answer was lost")))
             raise
         self.calls.append(call)
@@ -214,18 +226,19 @@ class _Work:
         """
         self._caller.renew()
         deadline_s = time.monotonic() + self._patience.settle_s
-        for change in self._changes:
-            while True:
-                answer = self._caller.call("get_change", Id=change)
-                if part(answer, "ChangeInfo")["Status"] == "INSYNC":
-                    break
-                if time.monotonic() + self._patience.poll_s > deadline_s:
-                    raise UnavailableError(
-                        "not-in-sync",
-                        f"Not all servers of Route 53 had {change} after {self._patience.settle_s:g} s.",
-                        hint="The changes were taken; apply again later to finish.",
-                    )
-                self._pause(self._patience.poll_s)
+        pending = self._changes
+        while pending := [change for change in pending if not self._in_sync(change)]:
+            if time.monotonic() + self._patience.poll_s > deadline_s:
+                raise UnavailableError(
+                    "not-in-sync",
+                    f"Not all servers of Route 53 had everything after {self._patience.settle_s:g} s.",
+                    hint="The changes were taken; apply again later to finish.",
+                    pending=pending,
+                )
+            self._pause(self._patience.poll_s)
+
+    def _in_sync(self, change: str) -> bool:
+        return part(self._caller.call("get_change", Id=change), "ChangeInfo")["Status"] == "INSYNC"
 
     def _write(self, operation: str, does: str, **sent: Any) -> dict[str, Any]:
         """Make a call about health checks that changes something, or only note it in a dry run."""

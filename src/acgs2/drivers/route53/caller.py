@@ -132,7 +132,8 @@ def _mapped() -> Iterator[None]:
 def _answered(response: dict[str, Any]) -> Exception:
     """Return what an error in an answer means."""
     said = response.get("Error", {})
-    code, message = str(said.get("Code", "")), str(said.get("Message", ""))
+    # A refused batch says why in a list of its own.
+    code, message = str(said.get("Code", "")), str(said.get("Message") or response.get("messages") or "")
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     why = f"{code or status}: {message}".strip(": ")
     if code in _LATER or status == 429:

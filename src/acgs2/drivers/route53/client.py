@@ -27,7 +27,7 @@ def connect(partition: Partition = "aws", *, endpoint_url: str | None = None) ->
         InputError: the endpoint is not a URL.
     """
     try:
-        import boto3
+        from boto3.session import Session
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError as error:
@@ -38,7 +38,7 @@ def connect(partition: Partition = "aws", *, endpoint_url: str | None = None) ->
         raise InputError("endpoint-invalid", f"{endpoint_url} is not a URL of a server.")
     once = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
     try:
-        return boto3.client(
+        return Session().client(
             "route53", region_name=_REGIONS[partition], endpoint_url=endpoint_url or None, config=once
         )
     except (BotoCoreError, ValueError) as error:
