@@ -49,7 +49,7 @@ FOREIGN.append(
     {
         "Name": "mars.api.acgs2.example",
         "Type": "CNAME",
-        "SetIdentifier": "one",
+        "SetIdentifier": "eu-west-1",
         "Weight": 1,
         "TTL": 60,
         "ResourceRecords": [{"Value": "mars.example"}],

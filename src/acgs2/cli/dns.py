@@ -161,7 +161,11 @@ def _show(report: Report, *, as_json: bool) -> None:
         return
     out = console()
     for one in report.tries:
-        out.print(f"tried again: {one.operation} after {one.pause_s:.1f} s: {one.reason}", soft_wrap=True)
+        out.print(
+            f"tried again: {one.operation} after {one.pause_s:.1f} s: {one.reason}",
+            soft_wrap=True,
+            markup=False,
+        )
     for call in report.calls:
         out.print(f"{'would ' if report.dry_run else ''}{call.operation}: {call.does}", soft_wrap=True)
         for line in call.lines:
