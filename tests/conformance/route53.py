@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +36,8 @@ _ANSWERS = {
     "garbage": (200, "<html><body>Welcome to the hotel<br></body></html>"),
     "portal": (200, "<html></html>"),
 }
+
+Fault = str | Callable[[], str]
 
 
 @contextmanager
@@ -69,12 +71,12 @@ class Proxy:
     """Passes requests on to a server; counts them, and fails those it is told to.
 
     Faults: an answer of `_ANSWERS`; `before` and `after` end the connection without an answer, before and
-    after the request was passed on; `ok` passes it on.
+    after the request was passed on; `ok` passes it on. A function is called, and says which.
     """
 
     def __init__(self, server: str) -> None:
         self._server = server.removeprefix("http://")
-        self._faults: list[tuple[re.Pattern[str], deque[str]]] = []
+        self._faults: list[tuple[re.Pattern[str], deque[Fault]]] = []
         self.seen: list[tuple[str, bytes]] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
@@ -98,7 +100,7 @@ class Proxy:
         """Forget what was seen, and make no more faults."""
         self._faults, self.seen = [], []
 
-    def fail(self, pattern: str, *faults: str) -> None:
+    def fail(self, pattern: str, *faults: Fault) -> None:
         """Do something to the next requests that match `METHOD path`, one after the other."""
         self._faults.append((re.compile(pattern), deque(faults)))
 
@@ -109,7 +111,8 @@ class Proxy:
     def _fault(self, request: str) -> str:
         for pattern, faults in self._faults:
             if pattern.search(request) and faults:
-                return faults.popleft()
+                fault = faults.popleft()
+                return fault if isinstance(fault, str) else fault()
         return "ok"
 
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805  # `self` is the handler's

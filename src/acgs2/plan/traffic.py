@@ -122,8 +122,9 @@ def _shares(weights: Sequence[int]) -> list[float]:
     """Return what each takes: its percentage of what those before it left; the rest by their weights."""
     left, taken = 1.0, [0.0] * len(weights)
     for number, weight in enumerate(weights):
-        taken[number] = left * min(max(weight, 0), _FULL) / _FULL
-        left -= taken[number]
+        share = min(max(weight, 0), _FULL)
+        taken[number] = left * share / _FULL
+        left *= (_FULL - share) / _FULL  # never by subtraction: what is left of nothing is nothing
     total = sum(taken)
     # Nobody wants any: the nearest takes all rather than nobody.
     return [t / total for t in taken] if total else [1.0, *taken[1:]]

@@ -50,6 +50,7 @@ def test_shares_make_one_or_a_problem_says_why(rights, asked):
     found = route(LOCAL, rights, **asked)
     if found.targets:
         assert sum(t.share for t in found.targets) == pytest.approx(1)
+        assert all(0 <= t.share <= 1 for t in found.targets)
         assert not found.problem
     else:
         assert found.problem in ("region-not-lawful", "no-lawful-target")
@@ -132,6 +133,14 @@ def test_a_transfer_counts_only_while_it_is_in_force():
     assert "us-east-1" in rights_of(LOCAL, NOW).lawful("sg")
     later = datetime(2028, 1, 2, tzinfo=UTC)
     assert rights_of(LOCAL, later).lawful("sg") == {"ap-southeast-1"}
+
+
+@pytest.mark.parametrize("weights", [(0, 7, 100), (1, 8, 100), (3, 100, 50)])
+def test_nothing_is_left_after_who_takes_all(weights):
+    regions = route(LOCAL, RIGHTS, {}, {}, "us-east-1", None).regions
+    found = route(LOCAL, RIGHTS, {}, dict(zip(regions, weights, strict=False)), "us-east-1", None)
+    after = weights.index(100) + 1
+    assert [t.share for t in found.targets][after:] == [0.0] * (len(regions) - after)
 
 
 def test_weights_share():

@@ -141,8 +141,8 @@ class _Work:
             left = batches(seen.ours.values(), wanted, domain)
             self.left = _lines(left)
             self._find_lost(left)
-            blocked = {label for label, (batch, _) in self._refused.items() if batch in left}
-            todo = [batch for batch in left if batch.label not in blocked]
+            self._refused = {label: pair for label, pair in self._refused.items() if pair[0] in left}
+            todo = [batch for batch in left if batch.label not in self._refused]
             if not todo:
                 return
             # Lost answers are bounded by the deadline.
@@ -180,11 +180,9 @@ class _Work:
             except RefusedError as error:
                 if error.context.get("code") not in _OF_BATCH:
                     raise
-                # Perhaps what it was made from has changed since: it is made anew once.
+                # Tried again only if what it is made from turns out to have changed.
                 self._refused[batch.label] = batch, error
                 held_up.add(batch.label)
-            else:
-                self._refused.pop(batch.label, None)
         return True
 
     def _change(self, batch: Batch, seen: Seen) -> None:
@@ -214,8 +212,8 @@ class _Work:
         except Unsure:
             self._lost.append((batch, replace(call, does=f"{call.does}; its answer was lost")))
             raise
-        self.calls.append(call)
         self._changes.append(str(part(answer, "ChangeInfo")["Id"]))
+        self.calls.append(call)
         self.left = [line for line in self.left if line not in lines]
 
     def _settle(self) -> None:
