@@ -16,7 +16,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
 from tests.cluster.conftest import await_that, free_port
 
 __all__ = ["CHECKS", "RECORDS", "Proxy", "direct", "moto"]
@@ -155,6 +154,8 @@ class Proxy:
 
 def direct(url: str) -> Any:
     """Return a client that is not the driver's."""
+    import boto3
+
     return boto3.client(
         "route53",
         region_name="us-east-1",

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acgs2.drivers.dns import Alias, RecordSet, health_checks, records
-from acgs2.drivers.route53.wire import check_to, held_of, is_ours, record_of, record_to
+from acgs2.drivers.dns import Alias, RecordSet, desired, health_checks, level_of, records
+from acgs2.drivers.route53.wire import check_to, claimed, held_of, is_ours, record_of, record_to
 from acgs2.plan import rights_of
 from acgs2.topology import load
 
 LOCAL = load("local")
 RIGHTS = rights_of(LOCAL, datetime(2026, 12, 1, tzinfo=UTC))
+LABELS = desired(LOCAL, RIGHTS, {}, {}).labels
 BALANCERS = {r: Alias(f"{r}.elb.example", "ZELB") for r in LOCAL.stacks()}
 every = [r for b in (None, BALANCERS) for r in records(LOCAL, RIGHTS, {}, {"eu-west-1": 10}, balancers=b)]
 
@@ -27,8 +28,11 @@ def test_a_record_comes_back_as_it_went_and_is_known_as_ours(record: RecordSet):
     sent = record_to(record, "ZONE")
     shouted = {**sent, "Name": sent["Name"].upper() + "."}
     assert record_of(sent, "ZONE") == record == record_of(shouted, "ZONE")
-    assert is_ours(sent, LOCAL.domain)
-    assert is_ours({**sent, "Name": sent["Name"] + "."}, LOCAL.domain)
+    assert is_ours(sent, LOCAL.domain, LABELS)
+    assert is_ours({**sent, "Name": sent["Name"] + "."}, LOCAL.domain, LABELS)
+    assert (
+        claimed(sent, LOCAL.domain) == (level_of(record.name, LOCAL.domain) or ("",))[0] or not record.region
+    )
     assert record_of(sent, "OTHER") != record or not record.alias or record.alias.zone_id
 
 
@@ -39,7 +43,7 @@ def test_a_record_comes_back_as_it_went_and_is_known_as_ours(record: RecordSet):
         {"Name": "acgs2.example."},
         {"Name": "eu.api.other.example."},
         {"Name": "a.b.eu.api.acgs2.example."},
-        {"Name": "Docs_1.api.acgs2.example."},
+        {"Name": "grafana.api.acgs2.example."},
         {"Type": "TXT"},
         {"Type": "NS"},
         {"SetIdentifier": "blue"},
@@ -49,8 +53,8 @@ def test_a_record_comes_back_as_it_went_and_is_known_as_ours(record: RecordSet):
 )
 def test_what_is_not_of_our_making_is_not_ours(changed: dict[str, str | None]):
     sent = record_to(next(r for r in every if r.name == "eu.api.acgs2.example"), "ZONE")
-    assert is_ours(sent, LOCAL.domain)
-    assert not is_ours({k: v for k, v in {**sent, **changed}.items() if v is not None}, LOCAL.domain)
+    assert is_ours(sent, LOCAL.domain, LABELS)
+    assert not is_ours({k: v for k, v in {**sent, **changed}.items() if v is not None}, LOCAL.domain, LABELS)
 
 
 def test_a_health_check_comes_back_as_it_went():

@@ -42,6 +42,7 @@ def desired(
         topology.name,
         _domain(topology),
         partition,
+        tuple(label for label, _ in _labels(topology)),
         tuple(records(topology, rights, health, weights, partition=partition, balancers=balancers)),
         tuple(health_checks(topology, partition=partition)),
         tuple(gaps(topology, rights, health, weights, partition=partition)),

@@ -99,11 +99,15 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Everything that a hosted zone of one cloud partition shall say about a topology."""
+    """Everything that a hosted zone of one cloud partition shall say about a topology.
+
+    `labels` are those of the topology's zones, and ANY, whether they have records or not.
+    """
 
     topology: str
     domain: str
     partition: Partition
+    labels: tuple[str, ...]
     records: tuple[RecordSet, ...]
     checks: tuple[Check, ...]
     gaps: tuple[Gap, ...] = ()

@@ -106,7 +106,7 @@ class _Work:
         """Do all of it."""
         caller, desired = self._caller, self._desired
         check_hosted_zone(caller, self._zone_id, desired.domain)
-        seen = read(caller, self._zone_id, desired.domain)
+        seen = read(caller, self._zone_id, desired)
         refuse_taken(seen, desired)
         there, wanted = map(_unchecked, seen.ours.values()), map(_unchecked, desired.records)
         self.left = _lines(batches(there, wanted, desired.domain))
@@ -134,11 +134,10 @@ class _Work:
 
     def _converge(self, wanted: list[RecordSet]) -> None:
         """Change batch by batch and look again, until nothing differs but what is refused for good."""
-        domain = self._desired.domain
         rounds = 0
         while rounds < _ROUNDS:
-            seen = read(self._caller, self._zone_id, domain)
-            left = batches(seen.ours.values(), wanted, domain)
+            seen = read(self._caller, self._zone_id, self._desired)
+            left = batches(seen.ours.values(), wanted, self._desired.domain)
             self.left = _lines(left)
             self._find_lost(left)
             self._refused = {label: pair for label, pair in self._refused.items() if pair[0] in left}

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from acgs2.drivers.dns import Alias, Check, Held, RecordSet, level_of
 
-__all__ = ["check_to", "held_of", "is_ours", "record_of", "record_to", "updated"]
+__all__ = ["check_to", "claimed", "held_of", "is_ours", "record_of", "record_to", "updated"]
 
 _REGION = re.compile(r"[a-z]{2}-[a-z]+-[0-9]")
-_LABEL = re.compile(r"_any|[a-z][a-z0-9-]{0,31}")
 
 
-def is_ours(given: Mapping[str, Any], domain: str) -> bool:
-    """Tell whether a record set is of our making: its name is ours, and so are its routing and identifier."""
+def claimed(given: Mapping[str, Any], domain: str) -> str | None:
+    """Return the label of a record set that only we make: an alias of level two; None for any other."""
+    place = level_of(_plain(given["Name"]), domain)
+    if place is None or place[1] != 1 or "AliasTarget" not in given:
+        return None
+    leads_to = f"{given.get('SetIdentifier')}.{place[0]}.api.{domain}"
+    return place[0] if _plain(given["AliasTarget"]["DNSName"]) == leads_to else None
+
+
+def is_ours(given: Mapping[str, Any], domain: str, labels: Collection[str]) -> bool:
+    """Tell whether a record set is ours: its name is one of these labels', its routing is as we make it.
+
+    What it leads to does not matter: under a name of ours nothing may lead elsewhere.
+    """
     place = level_of(_plain(given["Name"]), domain)
     set_id = given.get("SetIdentifier", "")
     if place is None or given["Type"] not in ("A", "CNAME") or not _REGION.fullmatch(set_id):
         return False
     label, level = place
-    if not _LABEL.fullmatch(label):
+    if label not in labels:
         return False
     if level == 1:
         return given.get("Region") == set_id

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from acgs2.drivers.dns import Desired, RecordSet
 from acgs2.drivers.route53.caller import Caller
-from acgs2.drivers.route53.wire import is_ours, record_of
+from acgs2.drivers.route53.wire import claimed, is_ours, record_of
 from acgs2.errors import RefusedError, UnavailableError
 
 __all__ = ["Seen", "check_hosted_zone", "read", "refuse_taken"]
@@ -41,12 +41,12 @@ def check_hosted_zone(caller: Caller, hosted_zone_id: str, domain: str) -> None:
         )
 
 
-def read(caller: Caller, hosted_zone_id: str, domain: str) -> Seen:
+def read(caller: Caller, hosted_zone_id: str, desired: Desired) -> Seen:
     """Read `api.<domain>` and everything below it.
 
     Route 53 lists by labels from the right, each name with a dot at the end, so that they are in one row.
     """
-    top = f"api.{domain}"
+    top = f"api.{desired.domain}"
     prefix = _order(top)
     given: list[Mapping[str, Any]] = []
     start: dict[str, Any] = {"StartRecordName": top}
@@ -65,15 +65,17 @@ def read(caller: Caller, hosted_zone_id: str, domain: str) -> Seen:
         if (follows := {k: v for k, v in follows.items() if v}) == start:
             raise UnavailableError("route53-strange", "Route 53 gives the same page again and again.")
         start = follows
-    return _seen(given, hosted_zone_id, domain)
+    return _seen(given, hosted_zone_id, desired)
 
 
-def _seen(given: Iterable[Mapping[str, Any]], hosted_zone_id: str, domain: str) -> Seen:
+def _seen(given: Sequence[Mapping[str, Any]], hosted_zone_id: str, desired: Desired) -> Seen:
+    """Tell ours from others': names of the topology's zones, and of zones that it has no more."""
+    labels = {*desired.labels, *(claimed(one, desired.domain) for one in given)} - {None}
     ours: dict[Key, RecordSet] = {}
     raw: dict[Key, Mapping[str, Any]] = {}
     foreign: set[tuple[str, str]] = set()
     for one in given:
-        if is_ours(one, domain):
+        if is_ours(one, desired.domain, labels):
             record = record_of(one, hosted_zone_id)
             ours[record.key], raw[record.key] = record, one
         else:
