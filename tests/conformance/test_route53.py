@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from random import Random
 from importlib.util import find_spec
+from random import Random
 from typing import Any
 
 import httpx
