@@ -221,6 +221,14 @@ def test_one_plan_becomes_the_other_safely(old: list[RecordSet], new: list[Recor
     assert batches(new, new, DOMAIN) == []
 
 
+def test_what_leads_to_a_region_that_serves_no_more_is_deleted():
+    old, new = records(LOCAL, RIGHTS, {}, {}), records(LOCAL, RIGHTS, {"us-east-1": False}, {})
+    gone = {r.key for r in old} - {r.key for r in new}
+    changes = [change for batch in batches(old, new, DOMAIN) for change in batch.changes]
+    assert {c.record.key for c in changes if c.action == "DELETE"} == gone
+    assert {key[2] for key in gone} == {"us-east-1"}
+
+
 @given(plans, plans, st.integers(12, 30), st.integers(400, 2000))
 def test_what_does_not_fit_is_split_between_names(old, new, max_elements: int, max_characters: int):
     there = {r.key: r for r in old}
