@@ -117,7 +117,7 @@ def _split(
 
 
 def _within(change: Change, domain: str) -> tuple[int, tuple[str, str, str]]:
-    """Order a batch as if it were not atomic: aliases go before what they lead to, and come after."""
+    """Order a batch as Route 53 checks it: aliases go before what they lead to, and come after it."""
     first = _level(change.record, domain) == 1
     rank = (0 if first else 1) if change.action == "DELETE" else (3 if first else 2)
     return rank, change.record.key
