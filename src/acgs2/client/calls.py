@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import httpx
+import msgspec
 
 from acgs2.client import tracing
 from acgs2.client.answers import Reading, failed, late, read, refused
@@ -81,6 +82,12 @@ class Call:
             "content-type": "application/json" if self.body is not None else None,
         }
         return sent | {name: value for name, value in given.items() if value is not None}
+
+
+class _Anything(msgspec.Struct):
+    """A list, of which only that it is one is asked."""
+
+    items: list[Any]
 
 
 @dataclass(slots=True)
@@ -264,7 +271,7 @@ class Caller:
                 path=call.collection,
                 collection=call.collection,
                 rule=Rule.READ,
-                shape=dict[str, Any],
+                shape=_Anything,
                 deadline_s=call.deadline_s,
                 attempt_s=call.attempt_s,
                 zone=call.zone,

@@ -171,7 +171,9 @@ def test_waits_grow_and_are_bounded(jitters: list[float]) -> None:
 
 def follow(course: Course, *answers: Outcome) -> list[Place]:
     """Return where a course leads."""
-    return [a.place for a in travel(course, [(a, 0.0, 0.5) for a in (*answers, Outcome(Came.SETTLED))]).attempts]
+    return [
+        a.place for a in travel(course, [(a, 0.0, 0.5) for a in (*answers, Outcome(Came.SETTLED))]).attempts
+    ]
 
 
 def elsewhere(*named: Endpoint) -> Outcome:

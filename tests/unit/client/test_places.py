@@ -51,7 +51,9 @@ def test_a_token_is_shown_to_known_hosts_and_under_the_domain(
     assert Trust(homes, domain).covers(url) is trusted
 
 
-@pytest.mark.parametrize("domain", ["example", ".example.", "", "127.0.0.1", "::1", "a b.example", "exämple.de"])
+@pytest.mark.parametrize(
+    "domain", ["example", ".example.", "", "127.0.0.1", "::1", "a b.example", "exämple.de"]
+)
 def test_a_domain_has_two_parts(domain: str) -> None:
     with pytest.raises(InputError) as caught:
         Trust((HOME,), domain)
@@ -60,7 +62,17 @@ def test_a_domain_has_two_parts(domain: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "api", "ftp://a.b", "https://u:p@a.b", "https://a.b?c", "https://a.b#c", "https://a b", "https://a:0", "http://"],
+    [
+        "",
+        "api",
+        "ftp://a.b",
+        "https://u:p@a.b",
+        "https://a.b?c",
+        "https://a.b#c",
+        "https://a b",
+        "https://a:0",
+        "http://",
+    ],
 )
 def test_a_base_url_is_one(url: str) -> None:
     with pytest.raises(InputError) as caught:
