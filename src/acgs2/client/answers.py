@@ -218,11 +218,11 @@ def _retry_after(text: str | None, now_s: float) -> float:
     """Return the seconds that Retry-After asks to wait (RFC 9110, 10.2.3), 0 if it asks nothing sensible."""
     if text is None:
         return 0.0
-    if text.strip().isdecimal():
+    if text.isascii() and text.strip().isdecimal():
         return float(min(int(text.strip()[:9]), 86400))
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max(0.0, (at - datetime.fromtimestamp(now_s, UTC)).total_seconds()), 86400.0)
