@@ -25,7 +25,7 @@ from acgs2.errors import (
     UnavailableError,
 )
 
-__all__ = ["Reading", "failed", "late", "read", "refused"]
+__all__ = ["Reading", "failed", "late", "read", "refused", "tokenless"]
 
 _KINDS: Mapping[int, type[AcgsError]] = {
     401: ForbiddenError,
@@ -143,13 +143,22 @@ def refused(error: AcgsError) -> Reading:
     return Reading(Outcome(Came.SETTLED), error)
 
 
-def failed(error: Exception, sent: bool, what: str = "not-connected") -> Reading:
+def tokenless(error: Exception) -> Reading:
+    """Return what an attempt comes to for which there is no token, for want of a connection to its issuer."""
+    missing = UnavailableError(
+        "token-unavailable",
+        f"No token could be had: {type(error).__name__}.",
+        hint="See where `token` gets it from; nothing was sent.",
+    )
+    return _because(Reading(Outcome(Came.UNSENT), missing), error)
+
+
+def failed(error: Exception, sent: bool) -> Reading:
     """Return what an attempt comes to that had no answer.
 
     Args:
         error: of the transport.
         sent: whether the request may have left us.
-        what: the reference where it has not.
     """
     kind = type(error).__name__
     if sent:
@@ -165,7 +174,7 @@ def failed(error: Exception, sent: bool, what: str = "not-connected") -> Reading
         )
         return _because(Reading(Outcome(Came.UNTRUSTED), wrong), error)
     unreached = UnavailableError(
-        what, f"Nobody could be reached: {kind}.", hint="See that the URL is right; try again."
+        "not-connected", f"Nobody could be reached: {kind}.", hint="See that the URL is right; try again."
     )
     return _because(Reading(Outcome(Came.UNSENT), unreached), error)
 

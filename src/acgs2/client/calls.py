@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from acgs2.client import tracing
-from acgs2.client.answers import Reading, failed, late, read, refused
+from acgs2.client.answers import Reading, failed, late, read, refused, tokenless
 from acgs2.client.course import Came, Course, Rule, Send, Stop, begin
 from acgs2.client.outcomes import error_of
 from acgs2.client.places import AUTO, Place, Trust
@@ -185,7 +185,7 @@ class Caller:
         except InputError as error:
             return refused(ForbiddenError(error.reference, error.message, hint=error.hint))
         except _TRANSPORT as error:
-            return failed(error, sent=False, what="token-unavailable")
+            return tokenless(error)
         old, new = claims_of(before or "").sub, claims_of(trail.token).sub
         if call.rule is not Rule.READ and None not in (old, new) and old != new:
             # An Idempotency-Key is a principal's own: under another name the repeat would be done again.

@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What every record shows; fields that a newer server adds are passed over.
 
     `residency` names the regions that hold it, `updated_in` the one that changed it last. `etag` is what
-    `if_match` takes; lists do not carry it.
+    `if_match` takes; it is empty in lists.
     """
 
     #: Fields whose values are sums over regions.
@@ -33,7 +33,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     residency: tuple[str, ...]
     updated_at: datetime
     updated_in: str
-    etag: str | None = None
+    etag: str = ""
 
 
 class Tenant(Record, frozen=True, kw_only=True):

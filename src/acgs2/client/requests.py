@@ -222,7 +222,9 @@ def checked(text: object, form: re.Pattern[str], what: str) -> str:
         raise InputError(
             f"{what.replace('_', '-')}-invalid",
             f"{what} is not what a request can carry.",
-            hint="Printable ASCII without spaces, not too long.",
+            hint="It is the `etag` of a record that `get` showed."
+            if what == "if_match"
+            else "Printable ASCII without spaces, not too long.",
         )
     return text
 

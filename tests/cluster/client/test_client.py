@@ -6,10 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sybil import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
 from tests.cluster.api.conftest import Api
 from tests.cluster.client.programs import Heard, losing
 from tests.cluster.conftest import Server, await_that
@@ -17,6 +20,7 @@ from tests.cluster.conftest import Server, await_that
 from acgs2 import Agent, Client, Increment, SetChange, SyncClient
 from acgs2.errors import ConflictError, ForbiddenError, NotFoundError, OutcomeUnknown, ResidencyError
 
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
 
 
@@ -64,7 +68,6 @@ def test_records_of_every_kind_are_created_changed_listed_and_erased(api: Api) -
         )
         assert (await client.audit_events.get(str(event.id))).detail == {"from": "here"}
         config = await client.configs.create(tenant_id=tenant.id, settings={"a": [1, {"b": None}]})
-        assert config.etag is not None
         newer = await client.configs.change(config.id, if_match=config.etag, settings={"a": 2})
         assert (newer.config_version, newer.settings) == (2, {"a": 2})
         with pytest.raises(ConflictError) as caught:
@@ -79,7 +82,6 @@ def test_records_of_every_kind_are_created_changed_listed_and_erased(api: Api) -
             await resource.erase(record.id)
             with pytest.raises(ConflictError):
                 await resource.get(record.id)
-        assert newer.etag is not None
         await client.configs.erase(config.id, if_match=newer.etag)
 
     run(api, api.urls[WEST], act)
@@ -148,7 +150,6 @@ def test_a_conditional_change_whose_answer_is_lost_is_made_once(api: Api) -> Non
 
     async def act(client: Client) -> Any:
         made = await client.configs.create(tenant_id=tenant, settings={"a": 1})
-        assert made.etag is not None
         return await client.configs.change(made.id, if_match=made.etag, settings={"a": 2})
 
     with losing(api.urls[WEST]) as west:
@@ -211,3 +212,28 @@ def test_a_program_that_is_not_async_has_the_same(api: Api) -> None:
         client.tenants.erase(tenant.id)
         with pytest.raises(NotFoundError):
             client.users.get(UUID(int=0))
+
+
+def test_the_documentation_runs(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every block of docs/sdk.md, in one namespace, as a reader would go through it."""
+    document = Document.parse(str(DOCS / "sdk.md"), PythonCodeBlockParser())
+    tenant = api.tenant()
+    user = {"tenant_id": tenant, "display_name": "Ann"}
+    user_id = api.call(WEST, "POST", "/api/v1/users", "eu", json=user).json()["id"]
+    with losing(api.urls[WEST]) as west:
+        monkeypatch.setenv("ACGS2_URL", west.url)
+        monkeypatch.setenv("ACGS2_TOKEN", api.token())
+        examples = list(document.examples())
+        for example in examples:
+            example.evaluate()
+        assert len(examples) == 3
+        assert "('large',) 1 ('eu-central-1', 'eu-west-1', 'us-east-1')" in capsys.readouterr().out
+        # The last one is a function: it is to do what it is there for.
+        with SyncClient(west.url, zone="eu", token=api.token()) as client:
+            until_s = time.monotonic() + 1.05
+            west.lose = lambda heard: heard.method == "PATCH" and time.monotonic() < until_s
+            document.namespace["count_login"](client, user_id)
+            assert time.monotonic() > until_s
+    assert api.call(WEST, "GET", f"/api/v1/users/{user_id}").json()["login_count"] == 1

@@ -11,8 +11,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.cluster.client.acts import ID, create, fails, read, run, shown
 from tests.cluster.client.programs import RESET, answer, playing, problem
-from tests.cluster.client.test_failures import ID, create, fails, read, run, shown
 from tests.conformance.certificates import make_certificates
 
 from acgs2 import Client, SyncClient
