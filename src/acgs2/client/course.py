@@ -130,16 +130,24 @@ class Course:
             case Came.ELSEWHERE:
                 return course._followed(outcome.endpoints)._next(now_s)
             case Came.UNTRUSTED:
-                return replace(course, places=tuple(p for p in course.places if p.url != here.url))._next(
-                    now_s
-                )
+                others = tuple(p for p in course.places if p.url != here.url)
+                return replace(course, places=others)._next(now_s)
+        return course._again(here, outcome, now_s, jitter)
+
+    def _again(
+        self, here: Place, outcome: Outcome, now_s: float, jitter: float
+    ) -> tuple[Course, Send | Stop]:
+        """Return what follows a failure that time may mend."""
         pause_s = max(jitter * min(CAP_S, BASE_S * 2 ** min(self.failures, 16)), outcome.retry_after_s)
-        course = replace(course, failures=self.failures + 1, due_s={**self.due_s, here: now_s + pause_s})
-        if course.doubts == 1 and here in course.places:
-            # Where it may have been carried out it is remembered: that place first.
-            return course._at(here, now_s)
-        others = (p for p in course.places if p != here)
-        last = (here,) if here in course.places else ()
+        # Who asks for time asks it for one region; who was not heard is behind one URL.
+        failed = [p for p in self.places if p.url == here.url] if outcome.came is not Came.LATER else []
+        due_s = {**self.due_s, **dict.fromkeys((here, *failed), now_s + pause_s)}
+        course = replace(self, failures=self.failures + 1, due_s=due_s)
+        if self.doubts == 1 and failed:
+            # Where it may have been carried out it is remembered: that place first, now perhaps by its name.
+            return course._at(here if here in failed else failed[0], now_s)
+        others = (p for p in self.places if p != here)
+        last = (here,) if here in self.places else ()
         return replace(course, doubts=0, places=(*others, *last))._next(now_s)
 
     def _noted(self, outcome: Outcome) -> Course:
