@@ -83,7 +83,7 @@ class Course:
         fixed: the region that the caller insists on.
         renewable: whether a token that is not accepted can be replaced.
         alone: URLs behind which there is one region, the same for every request.
-        due_s: when a place that failed may be tried again.
+        due_s: when a place, or a URL, that failed may be tried again.
         spoken: places that said that they are not the one; no call goes back to them.
         distrusted: where it was sent and did not go, for lack of trust.
         doubts: how often in a row it may have been carried out here.
@@ -98,7 +98,7 @@ class Course:
     renewable: bool
     alone: frozenset[str]
     places: tuple[Place, ...]
-    due_s: Mapping[Place, float] = field(default_factory=dict)
+    due_s: Mapping[Place | str, float] = field(default_factory=dict)
     spoken: frozenset[Place] = frozenset()
     distrusted: str | None = None
     failures: int = 0
@@ -140,14 +140,14 @@ class Course:
         """Return what follows a failure that time may mend."""
         pause_s = max(jitter * min(CAP_S, BASE_S * 2 ** min(self.failures, 16)), outcome.retry_after_s)
         # Who asks for time asks it for one region; who was not heard is behind one URL.
-        failed = [p for p in self.places if p.url == here.url] if outcome.came is not Came.LATER else []
-        due_s = {**self.due_s, **dict.fromkeys((here, *failed), now_s + pause_s)}
-        course = replace(self, failures=self.failures + 1, due_s=due_s)
-        if self.doubts == 1 and failed:
+        late = here if outcome.came is Came.LATER else here.url
+        course = replace(self, failures=self.failures + 1, due_s={**self.due_s, late: now_s + pause_s})
+        there = [p for p in self.places if p.url == here.url]
+        if self.doubts == 1 and there:
             # Where it may have been carried out it is remembered: that place first, now perhaps by its name.
-            return course._at(here if here in failed else failed[0], now_s)
+            return course._at(here if here in there else there[0], now_s)
         others = (p for p in self.places if p != here)
-        last = (here,) if here in self.places else ()
+        last = (here,) if here in there else ()
         return replace(course, doubts=0, places=(*others, *last))._next(now_s)
 
     def _noted(self, outcome: Outcome) -> Course:
@@ -206,11 +206,14 @@ class Course:
         """Return the first place that may be tried at once, else the one that may be tried soonest."""
         if not self.places:
             return self, Stop(self.distrusted)
-        ready = [p for p in self.places if self.due_s.get(p, now_s) <= now_s]
-        return self._at(ready[0] if ready else min(self.places, key=self.due_s.__getitem__), now_s)
+        ready = [p for p in self.places if self._due_s(p) <= now_s]
+        return self._at(ready[0] if ready else min(self.places, key=self._due_s), now_s)
+
+    def _due_s(self, place: Place) -> float:
+        return max(self.due_s.get(place, float("-inf")), self.due_s.get(place.url, float("-inf")))
 
     def _at(self, place: Place, now_s: float) -> tuple[Course, Send | Stop]:
-        wait_s = max(0.0, self.due_s.get(place, now_s) - now_s)
+        wait_s = max(0.0, self._due_s(place) - now_s)
         if now_s + wait_s >= self.deadline_s:
             return self, Stop(self.distrusted)
         others = (p for p in self.places if p != place)
