@@ -247,15 +247,17 @@ class Caller:
 
     def _remember(self, call: Call, course: Course, place: Place, reading: Reading) -> None:
         """Note who answered, and where what is taken; forget a place that failed."""
-        region = reading.outcome.region
-        if region is not None:
+        came, region = reading.outcome.came, reading.outcome.region
+        if came is Came.ELSEWHERE:
+            self._regions.pop((place.url, call.zone, call.collection), None)
+        elif region is not None:
             self._regions[place.url, call.zone, call.collection] = region
         elif reading.error is None:
             self._nameless.add(place.url)
-        if reading.outcome.came is Came.SETTLED:
+        if came is Came.SETTLED:
             if course.follows and reading.ours:
                 self._routes[call.kind] = place
-        elif reading.outcome.came is not Came.UNAUTHENTICATED and self._routes.get(call.kind) == place:
+        elif came is not Came.UNAUTHENTICATED and self._routes.get(call.kind) == place:
             del self._routes[call.kind]
 
     async def _learn(self, call: Call) -> None:

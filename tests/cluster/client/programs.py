@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import socketserver
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -137,29 +138,43 @@ def playing(*script: bytes) -> Iterator[Scripted]:
 
 
 class Lossy(_Server):
-    """Stands before a server; of requests that it is told to lose, it has the answer made and throws it away."""
+    """Stands before servers; of requests that it is told to lose, it has the answer made and throws it away.
 
-    def __init__(self, upstream: str) -> None:
-        host, _, port = upstream.removeprefix("http://").rpartition(":")
-        self.upstream = (host, int(port))
+    Before several regions it is an edge of the worst kind: who names no region is sent to another each time.
+    """
+
+    def __init__(self, regions: Mapping[str, str]) -> None:
+        self.regions = dict(regions)
         self.lose: Callable[[Heard], bool] = lambda _: False
         self.lost: list[Heard] = []
         self.passed: list[Heard] = []
+        self._turns = itertools.cycle(regions)
         super().__init__(("127.0.0.1", 0), _Pass)
+
+    def answer(self, heard: Heard, message: bytes) -> bytes | None:
+        """Have an answer made; behind an edge it says by whom."""
+        one = len(self.regions) == 1
+        region = next(self._turns) if one or heard.region == "auto" else heard.region
+        host, _, port = self.regions[region].removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port))) as there, there.makefile("rb") as stream:
+            there.sendall(message)
+            made = read_message(stream)
+        if made is None:
+            return None
+        name = b"" if one else f"x-acgs2-region: {region}\r\n\r\n".encode()
+        return made[0].removesuffix(b"\r\n") + name + made[1] if name else made[0] + made[1]
 
 
 class _Pass(socketserver.StreamRequestHandler):
     server: Lossy
 
     def handle(self) -> None:
-        with contextlib.suppress(OSError), socket.create_connection(self.server.upstream) as there:
-            stream = there.makefile("rb")
+        with contextlib.suppress(OSError):
             while (message := read_message(self.rfile)) is not None:
                 head, body = message
                 method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
                 heard = Heard(method, path, headers_of(head), body)
-                there.sendall(head + body)
-                made = read_message(stream)
+                made = self.server.answer(heard, head + body)
                 if made is None:
                     return
                 if self.server.lose(heard):
@@ -167,11 +182,11 @@ class _Pass(socketserver.StreamRequestHandler):
                     reset(self.connection)
                     return
                 self.server.passed.append(heard)
-                self.wfile.write(made[0] + made[1])
+                self.wfile.write(made)
 
 
 @contextmanager
-def losing(upstream: str) -> Iterator[Lossy]:
-    server = Lossy(upstream)
+def losing(upstream: str | Mapping[str, str]) -> Iterator[Lossy]:
+    server = Lossy({"one": upstream} if isinstance(upstream, str) else upstream)
     with _running(server):
         yield server

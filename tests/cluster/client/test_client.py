@@ -145,6 +145,25 @@ def test_a_count_whose_answer_is_lost_counts_once(api: Api) -> None:
     await_that(lambda: shown() == 2, "the count to be in the other region")
 
 
+def test_an_edge_that_sends_every_request_elsewhere_counts_once_too(api: Api) -> None:
+    tenant = api.tenant()
+
+    async def act(client: Client) -> Any:
+        user = await client.users.create(tenant_id=tenant, display_name="Ann", login_count=5)
+        for _ in range(3):
+            edge.lose = first_of("PATCH", "/api/v1/users")
+            await client.users.change(user.id, login_count=Increment(1))
+        return user
+
+    with losing({region: api.urls[region] for region in (WEST, CENTRAL)}) as edge:
+        edge.lose = first_of("POST", "/api/v1/users")
+        user = run(api, edge.url, act)
+        assert len(edge.lost) == 4
+    for region in (WEST, CENTRAL):
+        shown = lambda: api.call(region, "GET", f"/api/v1/users/{user.id}").json()["login_count"]  # noqa: E731, B023
+        await_that(lambda: shown() == 8, f"the count to be in {region}")  # noqa: B023
+
+
 def test_a_conditional_change_whose_answer_is_lost_is_made_once(api: Api) -> None:
     tenant = api.tenant()
 
@@ -209,6 +228,8 @@ def test_a_program_that_is_not_async_has_the_same(api: Api) -> None:
             client.agents.create(tenant_id=tenant.id, name=str(n))
         names = {agent.name for agent in client.agents.list(tenant=tenant.id, limit=2)}
         assert names == {"0", "1", "2"}
+        # Who does not go to the end leaves nothing behind.
+        assert next(client.agents.list(tenant=tenant.id, limit=1)).tenant_id == tenant.id
         client.tenants.erase(tenant.id)
         with pytest.raises(NotFoundError):
             client.users.get(UUID(int=0))
