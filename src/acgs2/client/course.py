@@ -89,6 +89,7 @@ class Course:
         doubts: how often in a row it may have been carried out here.
         unknown: whether any attempt may have been carried out.
         pinned: whether `places` are only those where a repeat is not carried out twice.
+        region: the region that those lead to, None where it has no name.
     """
 
     rule: Rule
@@ -107,6 +108,7 @@ class Course:
     strange: int = 0
     unknown: bool = False
     pinned: bool = False
+    region: str | None = None
 
     def after(self, outcome: Outcome, now_s: float, jitter: float) -> tuple[Course, Send | Stop]:
         """Return how things stand after an attempt at `places[0]`, and what to do.
@@ -162,16 +164,19 @@ class Course:
             return course
         course = replace(course, unknown=True)
         if self.rule is Rule.SAME_REGION and not self.pinned:
-            return replace(course, pinned=True, places=self._where_it_is_known(outcome.region))
+            return course._pinned(outcome.region)
         return course
 
-    def _where_it_is_known(self, answered: str | None) -> tuple[Place, ...]:
-        """Return the places that lead to the region which may have done it; none if nobody can say which."""
+    def _pinned(self, answered: str | None) -> Course:
+        """Return the course with the region that may have done it; nowhere to go if nobody can say which."""
         here = self.places[0]
         region = here.preference if here.preference != AUTO else answered
-        if region is None:
-            return (here,) if here.url in self.alone else ()
-        return _without([Place(url, region) for url in (here.url, *self.trust.homes)], self.spoken)
+        if region is not None:
+            urls = (here.url, *self.trust.homes)
+            places = _without([Place(url, region) for url in urls], self.spoken)
+        else:
+            places = (here,) if here.url in self.alone else ()
+        return replace(self, pinned=True, region=region, places=places)
 
     def _followed(self, endpoints: tuple[Endpoint, ...]) -> Course:
         """Return the course after a place said that it is not the one: elsewhere, and never there again."""

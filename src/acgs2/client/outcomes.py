@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from acgs2.client.answers import Reading
 from acgs2.client.course import Course, Rule, Send, Stop
-from acgs2.client.places import AUTO
 from acgs2.errors import (
     AcgsError,
     ConflictError,
@@ -65,31 +64,30 @@ def error_of(
 
 
 def _unknown(call: Call, course: Course, error: AcgsError, attempts: int) -> OutcomeUnknown:
-    region = next((p.preference for p in course.places if course.pinned and p.preference != AUTO), None)
-    context = {**error.context, "attempts": attempts, "last_error": error.reference}
-    if call.idempotency_key is not None:
-        context["idempotency_key"] = call.idempotency_key
-    if region is not None:
-        context["region"] = region
+    own = {"idempotency_key": call.idempotency_key, "region": course.region}
+    # What a refusal says about regions is not about the one that may have done it.
+    context = {key: value for key, value in error.context.items() if key not in own}
+    context |= {key: value for key, value in own.items() if value is not None}
+    context |= {"attempts": attempts, "last_error": error.reference}
     unknown = OutcomeUnknown(
         "outcome-unknown",
         f"It may have been done. The last attempt: {error.message}",
-        hint=_hint(call, course, region),
+        hint=_hint(call, course),
         **context,
     )
     unknown.__cause__ = error
     return unknown
 
 
-def _hint(call: Call, course: Course, region: str | None) -> str:
+def _hint(call: Call, course: Course) -> str:
     if call.idempotency_key is None:
         return "Erase it again; that is safe."
     if call.rule is Rule.ANYWHERE:
         return "Repeat it with the same idempotency_key; that is safe."
-    if region is not None:
-        return f"Repeat it with the same idempotency_key and region={region!r}; elsewhere it is done again."
+    if course.region is not None:
+        return f"Repeat it with the same idempotency_key and region={course.region!r}, and not elsewhere."
     if course.places:
-        return "Repeat it with the same idempotency_key at the same URL; elsewhere it is done again."
+        return "Repeat it with the same idempotency_key at the same URL, and not elsewhere."
     return "Read the record before you repeat it: which region may have done it is not known."
 
 

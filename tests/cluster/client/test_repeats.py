@@ -137,6 +137,18 @@ def test_a_refusal_after_a_lost_answer_says_nothing_of_the_first_attempt() -> No
         assert type(fails(server, create)) is InputError
 
 
+def test_the_region_to_repeat_in_is_the_one_that_may_have_done_it() -> None:
+    """And not one that a refusal speaks of."""
+    away = problem(421, "residency-not-lawful-here", {"x-acgs2-region": "us-east-1"}, region="us-east-1")
+    with playing(answer(200, {"items": []}, WEST), RESET, away) as server:
+        error = fails(server, count)
+        assert (type(error), error.context["region"]) == (OutcomeUnknown, "eu-west-1")
+    with playing(answer(200, {"items": []}), RESET, away) as server:
+        error = fails(server, count)
+        assert type(error) is OutcomeUnknown
+        assert "region" not in error.context
+
+
 def test_it_is_followed_within_what_is_trusted() -> None:
     def towards(url: str, region: str = "eu-west-1") -> bytes:
         return problem(421, "residency-not-lawful-here", endpoints=[{"region": region, "url": url}])
