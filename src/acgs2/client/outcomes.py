@@ -64,7 +64,9 @@ def error_of(
 
 
 def _unknown(call: Call, course: Course, error: AcgsError, attempts: int) -> OutcomeUnknown:
-    own = {"idempotency_key": call.idempotency_key, "region": course.region}
+    safe = call.rule is not Rule.SAME_REGION or course.region is not None or bool(course.places)
+    # The key is given where the same call with what is given is safe, and else not.
+    own = {"idempotency_key": call.idempotency_key if safe else None, "region": course.region}
     # What a refusal says about regions is not about the one that may have done it.
     context = {key: value for key, value in error.context.items() if key not in own}
     context |= {key: value for key, value in own.items() if value is not None}

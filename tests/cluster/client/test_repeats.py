@@ -90,6 +90,7 @@ def test_a_count_is_repeated_only_in_the_region_that_may_have_counted() -> None:
         assert [h.region for h in server.heard] == ["auto", "eu-west-1", "auto"]
     assert isinstance(error, OutcomeUnknown)
     assert "Read the record" in error.hint
+    assert "idempotency_key" not in error.context
     with playing(empty, RESET) as server:
         error = fails(server, count, timeout_s=1)
         assert {h.region for h in server.heard[1:]} == {"eu-west-1"}
