@@ -252,7 +252,7 @@ class Topology(Section):
 
     @cached_property
     def distances(self) -> Mapping[str, Mapping[str, float]]:
-        """Return round trip times in ms from each place and region to those that serve clients, nearest first.
+        """Return round trip times in ms from each place and region to all that serve clients, in order.
 
         A client in a region is at no distance from it; one in a witness's region, or of another cloud
         partition, comes over the internet like any other.
