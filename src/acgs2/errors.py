@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 __all__ = [
+    "PROBLEM_TYPES",
     "AcgsError",
     "ConflictError",
     "EntityError",
@@ -36,6 +37,10 @@ __all__ = [
     "TopologyError",
     "UnavailableError",
 ]
+
+
+#: What the `type` of a problem document begins with; the reference follows.
+PROBLEM_TYPES = "https://acgs2.example/problems/"
 
 
 class AcgsError(Exception):

@@ -78,6 +78,17 @@ async def incidents(request: Http, limit: Limit = 100) -> list[dict[str, Any]]:
 
 
 @get(
+    "/api/v1/residency",
+    guards=_OPERATORS,
+    tags=["operations"],
+    summary="Which regions may hold what, as this region knows it",
+)
+async def residency(request: Http) -> list[dict[str, Any]]:
+    """Return a row per zone and entity; `by_consent` may hold only what is about people who consented."""
+    return await _rows(request, "residency")
+
+
+@get(
     "/api/v1/holdings",
     guards=_OPERATORS,
     tags=["operations"],
@@ -97,4 +108,4 @@ async def holdings(request: Http) -> dict[str, dict[str, int]]:
     return found
 
 
-HANDLERS = [openapi, lag, conflicts, windows, incidents, holdings]
+HANDLERS = [openapi, lag, conflicts, windows, incidents, residency, holdings]

@@ -23,7 +23,10 @@ __all__ = ["run_pairs"]
 
 _LOG = get_logger("acgs2.pairs")
 _QUERIES = fragments("pairs.sql")
-_TICK_S = 0.3
+_TICK_S = 0.1
+#: How long after its connection broke a peer is asked whether it still is there, and for how long.
+_GONE_S = 0.3
+_PROBE_S = 1.0
 _CATCH_UP_S = 30.0
 
 
@@ -47,8 +50,10 @@ async def run_pairs(server: RegionServer) -> None:
 async def _watch(server: RegionServer, zone: str, peer: str, away_since_s: dict[str, float]) -> None:
     patience_s = server.topology.failover.failures * server.topology.failover.interval_s
     if not server.watcher.connected(peer):
-        since_s = away_since_s.setdefault(zone, time.monotonic())
-        if zone not in server.alone and time.monotonic() - since_s >= patience_s:
+        away_s = time.monotonic() - away_since_s.setdefault(zone, time.monotonic())
+        if zone not in server.alone and (
+            away_s >= patience_s or (away_s >= _GONE_S and await _is_gone(server, peer))
+        ):
             await _go_alone(server, zone, peer)
         return
     away_since_s.pop(zone, None)
@@ -56,10 +61,23 @@ async def _watch(server: RegionServer, zone: str, peer: str, away_since_s: dict[
         # After a start: a window that this region opened before is still open.
         agreed = await server.register.read(_key(zone))
         if (agreed.value or {}).get("alone") == server.region:
-            server.alone[zone] = agreed.value
+            _hold(server, zone, agreed.value)
         server.settled_pairs.add(zone)
     if zone in server.alone:
         await _come_together(server, zone, peer)
+
+
+async def _is_gone(server: RegionServer, peer: str) -> bool:
+    """Return whether a peer refuses connections: then it is dead, while one that is cut off is silent."""
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            conn = await psycopg.AsyncConnection.connect(server.config.peer_databases[peer], autocommit=True)
+    except TimeoutError:
+        return False
+    except psycopg.OperationalError as error:
+        return error.sqlstate is None  # a database that is coming up says so
+    await conn.close()
+    return False
 
 
 async def _go_alone(server: RegionServer, zone: str, peer: str) -> None:
@@ -75,13 +93,20 @@ async def _go_alone(server: RegionServer, zone: str, peer: str) -> None:
         return
     await _record(server, "open", zone=zone, version=agreed.version, peer=peer)
     server.settled_pairs.add(zone)
-    server.alone[zone] = agreed.value
+    _hold(server, zone, agreed.value)
     _LOG.warning("pair-alone", zone=zone, without=peer, version=agreed.version)
+
+
+def _hold(server: RegionServer, zone: str, agreed: Any) -> None:
+    """Acknowledge a zone's writes alone, those that wait for the other region as well."""
+    server.alone[zone] = agreed
+    server.watcher.go_alone(zone)
 
 
 async def _come_together(server: RegionServer, zone: str, peer: str) -> None:
     """Wait for the peer again, and close the window once it has all that was acknowledged without it."""
     value = server.alone.pop(zone)
+    server.watcher.come_together(zone)
     try:
         async with server.pool.connection() as conn:
             row = await (await conn.execute(fragments("api.sql")["flushed"].encode())).fetchone()
@@ -91,7 +116,7 @@ async def _come_together(server: RegionServer, zone: str, peer: str) -> None:
             _key(zone), lambda v: {"alone": None, "since": None} if v and v["alone"] == server.region else v
         )
     except (OutcomeUnknown, UnavailableError, psycopg.Error):
-        server.alone[zone] = value  # it is still agreed
+        _hold(server, zone, value)  # it is still agreed
         raise
     await _record(server, "close", zone=zone, lsn=position)
     _LOG.warning("pair-together", zone=zone, peer=peer)

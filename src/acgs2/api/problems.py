@@ -14,6 +14,7 @@ from psycopg_pool import PoolTimeout
 from acgs2.api.observe import PROBLEM
 from acgs2.api.tokens import TokenError
 from acgs2.errors import (
+    PROBLEM_TYPES,
     AcgsError,
     ConflictError,
     ForbiddenError,
@@ -24,11 +25,11 @@ from acgs2.errors import (
 )
 from acgs2.logs.write import get_logger
 
-__all__ = ["HANDLERS", "PROBLEM_TYPES", "from_database", "problem"]
+__all__ = ["HANDLERS", "NOTHING_STORED", "from_database", "problem"]
 
 _LOG = get_logger("acgs2.api")
 MEDIA_TYPE = "application/problem+json"
-PROBLEM_TYPES = "https://acgs2.example/problems/"
+NOTHING_STORED = "x-acgs2-nothing-stored"
 
 _STATUS = {
     "if-match-missing": 428,
@@ -110,6 +111,8 @@ def problem(status: int, reference: str, detail: str, *, hint: str = "", **membe
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if status == 503:
         headers["Retry-After"] = "1"
+        if reference != "outcome-unknown":
+            headers[NOTHING_STORED] = "1"  # so that whoever stands before us may ask the next region
     if status == 421 and members.get("endpoints"):
         headers["Link"] = ", ".join(f'<{e["url"]}>; rel="alternate"' for e in members["endpoints"])
     return Response(body | members, status_code=status, media_type=MEDIA_TYPE, headers=headers)

@@ -187,7 +187,7 @@ class RegionServer:
         if not peers:
             return
         with self.tracing.pair(zone, list(peers)), self.metrics.pair_wait(zone):
-            await self.watcher.wait(position, peers, self.config.pair_timeout_s)
+            await self.watcher.wait(position, peers, self.config.pair_timeout_s, zone=zone)
 
     def endpoints(self, regions: Sequence[str]) -> list[dict[str, str]]:
         """Return where regions are reached: over the links in a local run, by their public names else."""

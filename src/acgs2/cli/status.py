@@ -31,13 +31,13 @@ def status(as_json: bool = JSON) -> None:
         emit({"ready": well, "leader": leader, "processes": state["regions"], "regions": seen})
         raise typer.Exit(0 if well else 5)
     out = console()
-    shown = table("Regions", "region", "role", "database", "server", "zones held", "incidents#")
+    shown = table("Regions", "region", "role", "database", "server", "gateway", "zones held", "incidents#")
     for region in regions:
         parts = {c["component"]: c["phase"] for c in state["regions"].get(region, [])}
         held = ", ".join(
             f"{zone} {sum(kinds.values())}" for zone, kinds in seen[region].get("holdings", {}).items()
         )
-        phases = [_phase(parts.get(p, "-")) for p in ("postgres", "server")]
+        phases = [_phase(parts.get(p, "-")) for p in ("postgres", "server", "gateway")]
         shown.add_row(
             region,
             found.state.topology.regions[region].role,
@@ -46,7 +46,10 @@ def status(as_json: bool = JSON) -> None:
             str(seen[region].get("incidents_open", "-")),
         )
     out.print(shown)
-    for region in regions:
+    for name in ("edge", "links"):
+        for part in state["regions"].get(name, []):
+            out.print(f"{name}: {_phase(part['phase'])}")
+    for region in [*regions, "edge", "links"]:
         for part in state["regions"].get(region, []):
             if "said" in part:
                 out.print(f"[red]{region} {part['component']}:[/] {part['said']}", soft_wrap=True)

@@ -117,7 +117,7 @@ class World:
     def answers_after_s(self, source: str, target: str, timeout_s: float) -> float | None:
         """Return how long a region's database takes to answer over a link; None if it does not in time."""
         began_s = time.monotonic()
-        port = self.state.ports[f"route/{source}/{target}/postgres"]
+        port = self.state.ports[f"egress/{source}/{target}"]
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as sock:
                 sock.sendall(_SSL_REQUEST)

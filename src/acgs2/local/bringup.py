@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -19,17 +20,21 @@ import psycopg
 
 from acgs2 import store
 from acgs2.api.tokens import create_keys
+from acgs2.drivers.envoy import Traffic
 from acgs2.errors import RuntimeFault
 from acgs2.local.child import Child
 from acgs2.local.control import ask
-from acgs2.local.links.config import LinksConfig, LinkSpec, RouteSpec
+from acgs2.local.distances import links_config
 from acgs2.local.loopback import loopback
 from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data
-from acgs2.local.state import SERVICES, State
+from acgs2.local.proxies import EDGE, Proxies
+from acgs2.local.state import State
+from acgs2.plan import rights_of
 
 __all__ = ["Bringup"]
 
 _READY_S = 60.0
+_SETTLED_S = 5.0
 
 
 class Bringup:
@@ -39,6 +44,7 @@ class Bringup:
         self._state = state
         self._owner = find_owner()
         self._binaries = find_binaries(state.path, self._owner)
+        self.proxies = Proxies(state)
         self.children: list[Child] = []
         self.failure: dict[str, Any] | None = None
         self.step = "starting"
@@ -64,18 +70,23 @@ class Bringup:
         begun = self._state.path / "begun"
         self._first = not begun.exists()
         await asyncio.gather(*(asyncio.to_thread(self._data, region) for region in regions))
+        await asyncio.to_thread(self.proxies.certify)
         self.children = [self._postgres(r) for r in regions]
         links = self._links()
         servers = [self._server(r) for r in regions]
-        self.children += [links, *servers]
-        await asyncio.gather(self._up(links), *(self._database(r) for r in regions))
+        gateways = [self.proxies.gateway(r) for r in regions]
+        edge = self._edge()
+        # In this order they are started again: a server asks others who it is, by its gateway.
+        self.children += [links, *gateways, *servers, *edge]
+        carriers = [links, *gateways]
+        await asyncio.gather(*(self._up(c) for c in carriers), *(self._database(r) for r in regions))
         self.step = "servers"
         await asyncio.to_thread(self._keys)
         await asyncio.gather(*(self._up(server) for server in servers))
         self.step = "links"
         # A region that stays away must not keep the others from going on.
-        if self._first:
-            await asyncio.gather(*(self._linked(region) for region in regions))
+        linking = [self._linked(region) for region in regions] if self._first else []
+        await asyncio.gather(self._open(edge), *linking)
         begun.touch()
         self._first = False
         self.step = "ready"
@@ -90,11 +101,19 @@ class Bringup:
             RuntimeFault: something does not come up.
         """
         self._state = state
+        self.proxies.adopt(state)
         have = {c.region for c in self.children if c.component == "postgres"}
         new = [region for region in state.topology.regions if region not in have]
         await asyncio.gather(*(asyncio.to_thread(self._data, region) for region in new))
         self._links()
         await asyncio.to_thread(ask, state.ports["links"], state.secrets["links"], {"action": "configure"})
+        await asyncio.to_thread(self.proxies.certify)
+        for region in have:
+            self.proxies.tell_gateway(region)
+        gateways = [self.proxies.gateway(region) for region in new]
+        edge = [] if any(c.component == EDGE for c in self.children) else self._edge()
+        self.children += [*gateways, *edge]
+        await asyncio.gather(*(self._up(c) for c in (*gateways, *edge)))
         for region in have:
             if self._child(region, "postgres").pid is not None:
                 await asyncio.to_thread(self._found, region)
@@ -171,41 +190,13 @@ class Bringup:
         )
 
     def _links(self) -> Child:
-        state = self._state
-        links = state.topology.links()
-        routes = [
-            RouteSpec(
-                source=a,
-                target=b,
-                service=service,
-                listen_port=state.ports[f"route/{a}/{b}/{service}"],
-                target_port=state.ports[f"{service}/{b}"],
-            )
-            for a, b in state.topology.directions()
-            for service in SERVICES
-        ]
-        specs = [
-            LinkSpec(
-                a=n.a,
-                b=n.b,
-                rtt_ms=n.rtt_ms,
-                jitter_ms=n.jitter_ms,
-                bandwidth_mbps=n.bandwidth_mbps,
-                loss=n.loss,
-            )
-            for n in links
-        ]
-        config = LinksConfig(
-            control_port=state.ports["links"], token=state.secrets["links"], routes=routes, links=specs
+        return self._python(
+            "links", "links", "acgs2.local.links", msgspec.json.encode(links_config(self._state))
         )
-        return self._python("links", "links", "acgs2.local.links", msgspec.json.encode(config))
 
     def _server(self, region: str) -> Child:
         state = self._state
-        peers = {
-            peer: f"http://127.0.0.1:{state.ports[f'route/{region}/{peer}/api']}"
-            for peer in state.topology.peers(region)
-        }
+        peers = {peer: state.gateway_url(peer) for peer in state.topology.peers(region)}
         config = {
             "region": region,
             "topology": str(state.topology_path),
@@ -219,6 +210,13 @@ class Bringup:
             "otlp": state.topology.observability.otlp,
         }
         return self._python(region, "server", "acgs2.api", json.dumps(config).encode())
+
+    def _edge(self) -> list[Child]:
+        """Return the edge, if the topology has places that clients are at."""
+        topology = self._state.topology
+        if not topology.places:
+            return []
+        return [self.proxies.edge(Traffic(rights_of(topology, datetime.now(UTC))))]
 
     def _keys(self) -> None:
         create_keys(self._state.path / "secrets")
@@ -248,17 +246,33 @@ class Bringup:
             store.migrate(conn)
             store.found(conn, state.topology, region, secrets.token_hex(4), passwords, first=self._first)
 
+    async def _open(self, edge: list[Child]) -> None:
+        """Bring the edge up once regions may serve: whom it does not find well must prove it for a while."""
+        if edge:
+            await asyncio.gather(*(self._awaited(region) for region in self._state.topology.regions))
+            await self._up(edge[0])
+
+    async def _awaited(self, region: str) -> None:
+        """Wait until a region may serve, but not for one that stays away."""
+        deadline_s = time.monotonic() + _SETTLED_S
+        while time.monotonic() < deadline_s:
+            if (await asyncio.to_thread(self._health, region)).get("status") == "ready":
+                return
+            await asyncio.sleep(0.05)
+
+    def _health(self, region: str) -> dict[str, Any]:
+        try:
+            return loopback().get(f"{self._state.url(region)}/health", timeout=5).json()  # type: ignore[no-any-return]
+        except (httpx.HTTPError, ValueError):
+            return {}
+
     async def _linked(self, region: str) -> None:
         """Wait until a region's links from all its peers are made; raises RuntimeFault `not-linked`."""
         deadline_s = time.monotonic() + _READY_S
-        url = f"{self._state.url(region)}/health"
         while True:
-            try:
-                body = (await asyncio.to_thread(loopback().get, url, timeout=5)).json()
-                if body["status"] == "ready" and not body["links_missing"]:
-                    return
-            except (httpx.HTTPError, ValueError, KeyError):
-                body = {}
+            body = await asyncio.to_thread(self._health, region)
+            if body.get("status") == "ready" and not body.get("links_missing"):
+                return
             if time.monotonic() > deadline_s:
                 missing = ", ".join(body.get("links_missing", [])) or "its peers"
                 raise RuntimeFault(
@@ -293,13 +307,23 @@ class Bringup:
             if child.component == "postgres":
                 with _connected(self._state.dsn(child.region, "postgres")):
                     return True
-            if child.component == "links":
-                with socket.create_connection(("127.0.0.1", self._state.ports["links"]), timeout=1):
+            if (port := self._listens_at(child)) is not None:
+                with socket.create_connection(("127.0.0.1", port), timeout=1):
                     return True
             url = f"{self._state.url(child.region)}/health/live"
             return loopback().get(url, timeout=2).status_code == 200
         except (OSError, psycopg.OperationalError, httpx.HTTPError):
             return False
+
+    def _listens_at(self, child: Child) -> int | None:
+        """Return the port of a process that is ready once it listens."""
+        places = list(self._state.topology.places)
+        name = {
+            "links": "links",
+            "gateway": f"gateway/{child.region}",
+            EDGE: f"edge/{places[0]}" if places else "",
+        }
+        return self._state.ports[name[child.component]] if child.component in name else None
 
 
 def _connected(dsn: str) -> psycopg.Connection:

@@ -23,9 +23,10 @@ from acgs2.topology import Topology, load
 __all__ = ["FORMAT", "State", "create_state", "default_path", "open_state"]
 
 #: Version of the directory's layout.
-FORMAT = 1
+FORMAT = 2
 _SECRETS = ("postgres", "acgs_owner", "acgs_app", "acgs_link", "links", "supervisor")
-SERVICES = ("postgres", "api")
+#: What listens in every region.
+SERVICES = ("postgres", "api", "gateway", "mesh", "stats")
 
 
 def default_path(name: str = "local") -> Path:
@@ -70,8 +71,8 @@ class State:
         return self._dsn(self.ports[f"postgres/{region}"], role)
 
     def link_dsn(self, source: str, target: str, role: str) -> str:
-        """Return how a region reaches another's database over the link between them."""
-        return self._dsn(self.ports[f"route/{source}/{target}/postgres"], role)
+        """Return how a region reaches another's database: through both gateways and the link between them."""
+        return self._dsn(self.ports[f"egress/{source}/{target}"], role)
 
     def _dsn(self, port: int, role: str) -> str:
         return f"host=127.0.0.1 port={port} dbname=acgs2 user={role} password={self.secrets[role]}"
@@ -79,6 +80,24 @@ class State:
     def url(self, region: str) -> str:
         """Return the base URL of a region's server."""
         return f"http://127.0.0.1:{self.ports[f'api/{region}']}"
+
+    def gateway_url(self, region: str) -> str:
+        """Return the base URL of a region's gateway, with no distance between."""
+        return f"https://localhost:{self.ports[f'gateway/{region}']}"
+
+    def edge_url(self, place: str) -> str:
+        """Return the base URL by which clients of a place reach the edge."""
+        return f"https://localhost:{self.ports[f'client/{place}']}"
+
+    @property
+    def tls(self) -> Path:
+        """Return the folder of certificates and keys."""
+        return self.path / "tls"
+
+    @property
+    def trust(self) -> Path:
+        """Return the authorities that clients of edge and gateways accept (PEM)."""
+        return self.tls / "trust.pem"
 
     def adopt(self, topology: Topology, text: str) -> State:
         """Write a changed topology down, with ports for what is new, and return the state by it.
@@ -194,10 +213,12 @@ def choose_ports(topology: Topology, have: Mapping[str, int] = MappingProxyType(
     Raises:
         RuntimeFault: a port of the topology is taken (`port-in-use`).
     """
-    names = ["supervisor", "links"]
+    names = ["supervisor", "links", "stats/edge"]
     names += [f"{service}/{region}" for region in topology.regions for service in SERVICES]
     for source, target in topology.directions():
-        names += [f"route/{source}/{target}/{service}" for service in SERVICES]
+        names += [f"egress/{source}/{target}", f"route/{source}/{target}"]
+    names += [f"{kind}/{place}" for place in topology.places for kind in ("edge", "client")]
+    names += [f"route/{link.a}/{link.b}" for link in topology.client_links()]
     ports = {name: have[name] for name in names if name in have}
     base, used = topology.local.base_port, {*have.values()}
     wanted = repeat(0) if base is None else (port for port in range(base, 65536) if port not in used)

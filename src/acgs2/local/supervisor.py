@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from acgs2.errors import AcgsError, InputError, RuntimeFault
+from acgs2.local import front
 from acgs2.local.bringup import Bringup
 from acgs2.local.child import Child
 from acgs2.local.control import serve
@@ -16,6 +17,7 @@ from acgs2.local.state import State, open_state
 from acgs2.logs.write import configure, get_logger
 
 _LOG = get_logger("acgs2.supervisor")
+_RENEW_S = 6 * 3600
 _BACKOFF_S = (0.2, 0.5, 1, 2, 5)
 
 
@@ -27,6 +29,7 @@ class Supervisor:
         self._bringup = Bringup(state)
         self._stop = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
+        self._front: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Bring everything up, answer requests, and stop everything at the end."""
@@ -38,16 +41,41 @@ class Supervisor:
         bringing = asyncio.create_task(self._bringup.run())
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({bringing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        self._front = asyncio.create_task(self._keep_front())
+        renewing = asyncio.create_task(self._renew())
         if bringing.done() and bringing.exception() is not None:
             self._fail(bringing.exception())
         await stopping
         bringing.cancel()
+        renewing.cancel()
+        if self._front is not None:
+            self._front.cancel()
         for task in self._watchers:
             task.cancel()
-        # Servers first, so that no request is cut off by its database; then databases, then the links.
-        for component in ("server", "postgres", "links"):
+        # Clients first, so that no request is cut off by its database; what carries the databases' last words
+        # to each other comes after them.
+        for component in ("edge", "server", "postgres", "gateway", "links"):
             await asyncio.gather(*(c.stop() for c in self._bringup.children if c.component == component))
         server.close()
+
+    async def _renew(self) -> None:
+        """Replace certificates before they end, however long the cluster runs."""
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            try:
+                await asyncio.to_thread(self._bringup.proxies.certify)
+            except (AcgsError, OSError):
+                _LOG.exception("certificates-not-renewed")
+
+    async def _keep_front(self) -> None:
+        """Keep the edge to what is lawful, as long as there is one."""
+        while True:
+            try:
+                if self._state.topology.places:
+                    await front.keep(self._bringup.proxies, self._state)
+            except (AcgsError, OSError, ValueError):
+                _LOG.exception("front-failed")
+            await asyncio.sleep(1)
 
     def _fail(self, error: BaseException | None) -> None:
         _LOG.error("bringing-up-failed", exc_info=error)
@@ -102,7 +130,10 @@ class Supervisor:
             await self._signal(str(action), str(request.get("region")), str(request.get("component", "all")))
         elif action == "adopt":
             self._state = open_state(self._state.path)
+            if self._front is not None:
+                self._front.cancel()
             await self._bringup.adopt(self._state)
+            self._front = asyncio.create_task(self._keep_front())
         elif action == "retire":
             await self._bringup.retire(str(request.get("region")))
         elif action != "status":

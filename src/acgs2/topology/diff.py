@@ -58,7 +58,15 @@ def compare(before: Topology, after: Topology) -> Changes:
         transfers_removed=tuple(t for t in before.transfers if t not in after.transfers),
         settings=any(
             getattr(before, part) != getattr(after, part)
-            for part in ("constitution", "objectives", "failover", "links_settings", "observability")
+            for part in (
+                "constitution",
+                "objectives",
+                "failover",
+                "links_settings",
+                "places",
+                "front",
+                "observability",
+            )
         ),
         refused=tuple(_refused(before, after, kept)),
     )

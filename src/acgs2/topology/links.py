@@ -11,7 +11,7 @@ from importlib import resources
 from itertools import combinations
 from typing import Any
 
-__all__ = ["Link", "estimate_rtt_ms", "links_between"]
+__all__ = ["Link", "estimate_rtt_ms", "link_of", "links_between"]
 
 _LIGHT_KM_PER_MS = 299.792458
 _EARTH_KM = 6371.0088
@@ -55,35 +55,42 @@ def links_between(
         places: name to cloud partition and location in degrees, which may be unknown.
         settings: what the topology itself says about a pair of names; wins over measurement.
     """
-    found: list[Link] = []
-    for a, b in combinations(sorted(places), 2):
-        (cloud_a, at_a), (cloud_b, at_b) = places[a], places[b]
-        if cloud_a != cloud_b:
-            continue
-        given = settings.get(frozenset((a, b)), {})
-        measured = _measured().get(frozenset((a, b)))
-        at_a, at_b = at_a or _locations().get(a), at_b or _locations().get(b)
-        if given.get("rtt_ms") is not None:
-            rtt_ms, source = float(given["rtt_ms"]), "topology"
-        elif measured is not None:
-            rtt_ms, source = measured, "measured"
-        elif at_a and at_b:
-            rtt_ms, source = estimate_rtt_ms(at_a, at_b), "distance"
-        else:
-            rtt_ms, source = 100.0, "unknown"
-        jitter = given.get("jitter_ms")
-        found.append(
-            Link(
-                a,
-                b,
-                rtt_ms,
-                float(jitter) if jitter is not None else round(rtt_ms * 0.01, 2),
-                source,
-                given.get("bandwidth_mbps"),
-                float(given.get("loss", 0.0)),
-            )
-        )
-    return tuple(found)
+    return tuple(
+        link_of(a, places[a][1], b, places[b][1], settings)
+        for a, b in combinations(sorted(places), 2)
+        if places[a][0] == places[b][0]
+    )
+
+
+def link_of(
+    a: str,
+    at_a: tuple[float, float] | None,
+    b: str,
+    at_b: tuple[float, float] | None,
+    settings: Mapping[frozenset[str], Mapping[str, Any]],
+) -> Link:
+    """Return what lies between two places: as said, as measured, or as estimated from the distance."""
+    given = settings.get(frozenset((a, b)), {})
+    measured = _measured().get(frozenset((a, b)))
+    at_a, at_b = at_a or _locations().get(a), at_b or _locations().get(b)
+    if given.get("rtt_ms") is not None:
+        rtt_ms, source = float(given["rtt_ms"]), "topology"
+    elif measured is not None:
+        rtt_ms, source = measured, "measured"
+    elif at_a and at_b:
+        rtt_ms, source = estimate_rtt_ms(at_a, at_b), "distance"
+    else:
+        rtt_ms, source = 100.0, "unknown"
+    jitter = given.get("jitter_ms")
+    return Link(
+        a,
+        b,
+        rtt_ms,
+        float(jitter) if jitter is not None else round(rtt_ms * 0.01, 2),
+        source,
+        given.get("bandwidth_mbps"),
+        float(given.get("loss", 0.0)),
+    )
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -155,34 +154,37 @@ def _known_keys() -> set[str]:
 
 
 def _check_names(topology: Topology, source: str, lines: Mapping[tuple[str | int, ...], int]) -> None:
-    def unknown(path: tuple[str | int, ...], kind: str, name: str, known: Mapping[str, Any]) -> TopologyError:
-        near = difflib.get_close_matches(name, list(known), n=1)
-        line = line_of(path, lines)
-        return TopologyError(
+    for path, kind, name, known in _references(topology):
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        line, where = line_of(path, lines), ".".join(map(str, path))
+        raise TopologyError(
             "topology-invalid",
-            f"{source}:{line}: {'.'.join(map(str, path))}: there is no {kind} {name}.",
+            f"{source}:{line}: {where}: there is no {kind} {name}.",
             hint=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
             file=source,
             line=line,
-            path=".".join(map(str, path)),
+            path=where,
         )
 
+
+def _references(topology: Topology) -> Iterator[tuple[tuple[str | int, ...], str, str, list[str]]]:
+    """Yield each name that must be one of several: where it stands, of what, the name, what there is."""
+    regions, zones = [*topology.regions], [*topology.zones]
     for name, zone in topology.zones.items():
         for number, region in enumerate(zone.regions):
-            if region not in topology.regions:
-                raise unknown(("zones", name, "regions", number), "region", region, topology.regions)
+            yield ("zones", name, "regions", number), "region", region, regions
         for region in topology.pair_of(name):
-            if region not in zone.regions:
-                raise unknown(("zones", name, "pair"), "home region", region, dict.fromkeys(zone.regions))
+            yield ("zones", name, "pair"), "home region", region, [*zone.regions]
     for number, transfer in enumerate(topology.transfers):
-        if transfer.zone not in topology.zones:
-            raise unknown(("transfers", number, "zone"), "zone", transfer.zone, topology.zones)
-        if transfer.to not in topology.regions:
-            raise unknown(("transfers", number, "to"), "region", transfer.to, topology.regions)
+        yield ("transfers", number, "zone"), "zone", transfer.zone, zones
+        yield ("transfers", number, "to"), "region", transfer.to, regions
         for entity in transfer.entities:
-            if entity not in entities() and entity != "message":
-                raise unknown(("transfers", number, "entities"), "entity", entity, entities())
+            yield ("transfers", number, "entities"), "entity", entity, [*entities(), "message"]
     for number, link in enumerate(topology.links_settings):
         for end in (link.a, link.b):
-            if end not in topology.regions:
-                raise unknown(("links", number), "region", end, topology.regions)
+            yield ("links", number), "region or place", end, [*regions, *topology.places]
+    for name, place in topology.places.items():
+        if place.zone is not None:
+            yield ("places", name, "zone"), "zone", place.zone, zones

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import date, datetime
+from functools import cached_property
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from acgs2.topology.links import Link, links_between
+from acgs2.topology.links import Link, link_of, links_between
 
 __all__ = [
     "DatabaseAgreement",
     "EtcdAgreement",
     "Failover",
+    "Front",
+    "HealthCheck",
+    "Limits",
     "Objectives",
     "Observability",
+    "Place",
     "Region",
     "Topology",
     "Transfer",
@@ -26,6 +33,7 @@ __all__ = [
 
 RegionName = Annotated[str, Field(pattern=r"^[a-z]{2}-[a-z]+-[0-9]$", max_length=32)]
 ZoneName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+PlaceName = Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$", max_length=32)]
 Endpoint = Annotated[str, Field(pattern=r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?$")]
 Instrument = Literal[
     "adequacy",
@@ -123,6 +131,47 @@ class Failover(Section):
     lag_limit_s: float = Field(default=10, gt=0, description="a region that is further behind is not ready")
 
 
+class Place(Section):
+    """Where clients are: the edge has a point of presence there, and every region is as far as it is."""
+
+    location: tuple[float, float] = Field(description="latitude, longitude in degrees")
+    zone: ZoneName | None = Field(
+        default=None, description="the zone of those who live there, for objectives"
+    )
+    access_ms: float = Field(default=10, ge=0, description="round trip from a client there to the edge")
+
+
+class Limits(Section):
+    """What a proxy allows towards one region and when it gives up on it; the guide's figures."""
+
+    connections: int = Field(default=100, ge=1)
+    pending: int = Field(default=10, ge=1, description="requests that wait for a connection")
+    failures: int = Field(default=5, ge=1, description="in a row, until a region is left alone")
+    interval_s: float = Field(default=10, gt=0, description="between looks at who is left alone")
+    ejection_s: float = Field(default=30, gt=0, description="for how long a region is left alone at first")
+    ejection_percent: int = Field(default=50, ge=0, le=100)
+    retries: int = Field(default=3, ge=0)
+    per_try_s: float = Field(default=10, gt=0)
+    timeout_s: float = Field(default=30, gt=0)
+
+
+class HealthCheck(Section):
+    """How DNS looks at a region; Route 53 knows intervals of 10 and 30 s."""
+
+    path: str = Field(default="/health", pattern=r"^/[A-Za-z0-9/_-]*$")
+    port: int = Field(default=443, ge=1, le=65535)
+    failures: int = Field(default=3, ge=1, le=10)
+    interval_s: Literal[10, 30] = 30
+
+
+class Front(Section):
+    """The way in: limits of gateways and edge, and what DNS is told."""
+
+    limits: Limits = Limits()
+    health_check: HealthCheck = HealthCheck()
+    ttl_s: int = Field(default=60, ge=0, le=3600, description="how long DNS answers are kept")
+
+
 class DatabaseAgreement(Section):
     """Agreement over the databases of all regions that vote."""
 
@@ -140,10 +189,10 @@ class EtcdAgreement(Section):
 
 
 class LinkSettings(Section):
-    """What a link is said to be like, where measurement or estimate are not wanted."""
+    """What a link is said to be like, in place of measurement or estimate; a place may be one end."""
 
-    a: RegionName
-    b: RegionName
+    a: RegionName | PlaceName
+    b: RegionName | PlaceName
     rtt_ms: float | None = Field(default=None, ge=0)
     jitter_ms: float | None = Field(default=None, ge=0)
     bandwidth_mbps: float | None = Field(default=None, gt=0)
@@ -156,6 +205,12 @@ class Observability(Section):
     otlp: Endpoint | None = Field(
         default=None, description="an OpenTelemetry collector's base URL; traces go to /v1/traces below it"
     )
+
+    @property
+    def loopback_port(self) -> int | None:
+        """Return the collector's port if it is here; a local cluster's proxies send nowhere else."""
+        named = urlsplit(self.otlp or "")
+        return named.port if named.scheme == "http" and named.hostname in ("127.0.0.1", "localhost") else None
 
 
 class Local(Section):
@@ -178,6 +233,8 @@ class Topology(Section):
     agreement: Annotated[DatabaseAgreement | EtcdAgreement, Field(discriminator="kind")] = DatabaseAgreement()
     links_settings: tuple[LinkSettings, ...] = Field(default=(), alias="links")
     observability: Observability = Observability()
+    places: dict[PlaceName, Place] = Field(default={}, description="where clients are")
+    front: Front = Front()
     local: Local = Local()
 
     @property
@@ -201,6 +258,38 @@ class Topology(Section):
         places = {name: (r.cloud, r.location) for name, r in self.regions.items()}
         settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
         return links_between(places, settings)
+
+    def client_links(self) -> tuple[Link, ...]:
+        """Return a link from every place (`a`) to every region that serves clients (`b`)."""
+        settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
+        places = {name: place.location for name, place in self.places.items()}
+        regions = {name: self.regions[name].location for name in self.stacks()}
+        return tuple(
+            link_of(p, at, r, there, settings) for p, at in places.items() for r, there in regions.items()
+        )
+
+    @cached_property
+    def distances(self) -> Mapping[str, Mapping[str, float]]:
+        """Return round trip times in ms from each place and region to all that serve clients, in order.
+
+        A client in a region is at no distance from it; one in a witness's region, or of another cloud
+        partition, comes over the internet like any other.
+        """
+        settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
+        origins = {name: place.location for name, place in self.places.items()}
+        origins |= {name: region.location for name, region in self.regions.items()}
+        found: dict[str, dict[str, float]] = {}
+        for origin, at in origins.items():
+            rtts = {
+                r: link_of(origin, at, r, self.regions[r].location, settings).rtt_ms if r != origin else 0.0
+                for r in self.stacks()
+            }
+            found[origin] = dict(sorted(rtts.items(), key=lambda item: (item[1], item[0])))
+        return found
+
+    def stacks(self) -> tuple[str, ...]:
+        """Return the regions that serve clients: all but witnesses."""
+        return tuple(name for name, region in self.regions.items() if region.role != "witness")
 
     def directions(self) -> tuple[tuple[str, str], ...]:
         """Return every (source, target) between which there is a link."""

@@ -4,6 +4,12 @@
 SELECT entity, zone, residency, by_consent FROM acgs.rule
 -- name: zones
 SELECT name, ARRAY(SELECT jsonb_array_elements_text(coalesce(pair, '[]'))) FROM acgs.zone WHERE NOT erased
+-- name: residency
+-- What the edge goes by; `changes_in_s` is after how long the answer changes by itself, NULL if it does not.
+SELECT zone, entity, residency AS regions, by_consent,
+    ARRAY(SELECT key FROM jsonb_each_text(basis) WHERE value = 'home' ORDER BY key) AS homes,
+    (valid_until_us - extract(epoch FROM clock_timestamp()) * 1000000 - clock_offset_us)::float8 / 1000000 AS changes_in_s
+FROM acgs.rule WHERE zone <> '*' ORDER BY zone, entity
 -- name: tenant_zone
 SELECT zone FROM acgs.tenant WHERE key = %(key)s AND NOT erased
 -- name: remember

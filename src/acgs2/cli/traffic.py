@@ -1,0 +1,121 @@
+"""`acgs2 traffic`: where requests go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from acgs2.cli.shared import JSON, call, cluster, console, emit, table
+from acgs2.errors import AcgsError, UnavailableError
+
+if TYPE_CHECKING:
+    from acgs2.local.cluster import Cluster
+
+app = typer.Typer(no_args_is_help=True)
+_REGION = typer.Argument(..., metavar="REGION")
+
+
+@app.command()
+def show(
+    zone: str = typer.Option("", "--zone", help="Only this zone."),
+    entity: str = typer.Option("", "--entity", help="What requests are about, such as user_profile."),
+    as_json: bool = JSON,
+) -> None:
+    """Show the regions that requests go to: the first that is well, in shares where there are several.
+
+    Lawful regions of the zone, the nearest to the place first. What is behind `then` stands by.
+    """
+    from acgs2.local.front import read_shares
+    from acgs2.plan import route
+
+    found = cluster()
+    topology, shares = found.state.topology, read_shares(found.state)
+    rights = _rights(found)
+    rows: list[dict[str, Any]] = []
+    for place in topology.places:
+        for name in [zone] if zone else sorted(rights.zones):
+            decided = route(
+                topology, rights, shares.health, shares.weights, place, name, entity=entity or None
+            )
+            targets = [
+                {"region": t.region, "rtt_ms": t.rtt_ms, "share": round(t.share, 4)} for t in decided.targets
+            ]
+            rows.append({"place": place, "zone": name, "targets": targets, "problem": decided.problem})
+    if as_json:
+        emit({"routes": rows, "down": sorted(shares.down), "weights": dict(shares.weights)})
+        return
+    shown = table("Where requests go", "place", "zone", "to", "then")
+    for row in rows:
+        first = [t for t in row["targets"] if t["share"]]
+        then = [t for t in row["targets"] if not t["share"]]
+        shown.add_row(
+            row["place"],
+            row["zone"],
+            ", ".join(_target(t, len(first) > 1) for t in first) or f"[red]503 {row['problem']}[/]",
+            ", ".join(_target(t, False) for t in then) or "-",
+        )
+    console().print(shown)
+    for region in sorted(shares.down):
+        console().print(f"[yellow]{region} is drained[/]")
+    for region, weight in sorted(shares.weights.items()):
+        console().print(f"[yellow]{region} takes {weight} % of what reaches it[/]")
+
+
+@app.command()
+def weight(
+    region: str = _REGION,
+    percent: int = typer.Argument(..., min=0, max=100, help="What it takes of what reaches it."),
+    as_json: bool = JSON,
+) -> None:
+    """Have a region take a percentage of what would reach it; the next lawful ones take the rest."""
+    _change(region, as_json, weight=percent)
+
+
+@app.command()
+def drain(region: str = _REGION, as_json: bool = JSON) -> None:
+    """Send a region no more requests; zones that have no other lawful region answer 503."""
+    _change(region, as_json, down=True)
+
+
+@app.command()
+def restore(region: str = _REGION, as_json: bool = JSON) -> None:
+    """Send a region all that is its own again."""
+    _change(region, as_json, weight=100, down=False)
+
+
+def _change(region: str, as_json: bool, *, weight: int | None = None, down: bool | None = None) -> None:
+    from acgs2.local.front import Shares, read_shares, write_shares
+
+    state = cluster().state
+    had = read_shares(state)
+    weights = {**had.weights} | ({region: weight} if weight is not None else {})
+    drained = had.down if down is None else had.down | {region} if down else had.down - {region}
+    shares = Shares(
+        drained, {r: w for r, w in weights.items() if w != 100 or r not in state.topology.stacks()}
+    )
+    write_shares(state, shares)
+    if as_json:
+        emit({"down": sorted(shares.down), "weights": dict(shares.weights)})
+    else:
+        console().print(f"{region}: the edge goes by it within a second. See `acgs2 traffic show`.")
+
+
+def _target(target: dict[str, Any], shared: bool) -> str:
+    share = f" {target['share']:.0%}" if shared else ""
+    return f"{target['region']}{share} ({target['rtt_ms']:.0f} ms)"
+
+
+def _rights(of: Cluster) -> Any:
+    """Return what regions that answer agree on, as the edge goes by it; raises UnavailableError."""
+    from acgs2.plan import Rights, known_in
+
+    views: list[Rights] = []
+    for region in of.state.topology.regions:
+        try:
+            views.append(known_in(call(of, region, "GET", "/api/v1/residency")))
+        except AcgsError:
+            continue
+    if not views:
+        raise UnavailableError("no-region-ready", "No region answers.", hint="See `acgs2 status`.")
+    return Rights.shared(views)

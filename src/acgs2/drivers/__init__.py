@@ -1,0 +1,1 @@
+"""The world that plans are carried out on, each part behind one small interface."""

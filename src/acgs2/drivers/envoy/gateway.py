@@ -1,0 +1,199 @@
+"""A region's gateway: clients and the edge come in by HTTPS, other regions by mutual TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy.answers import direct, set_header
+from acgs2.drivers.envoy.files import Resources
+from acgs2.drivers.envoy.manager import http_manager
+from acgs2.drivers.envoy.parts import (
+    NEVER,
+    circuit_breakers,
+    client_tls,
+    http_options,
+    local_cluster,
+    loopback,
+    near_check,
+    outlier_detection,
+    seconds,
+    server_tls,
+)
+from acgs2.drivers.envoy.stats import stats
+from acgs2.drivers.envoy.traces import tracing
+from acgs2.model import entities
+from acgs2.topology import Failover, Limits
+
+__all__ = ["GatewaySite", "gateway_files", "region_uri"]
+
+_SERVER = "server"
+_TRIES = "connect-failure,refused-stream"
+
+
+@dataclass(frozen=True)
+class GatewaySite:
+    """Where the parts of one region listen. Ports are of this machine.
+
+    Args:
+        egress: peer to (where this region's processes find its database, where the link to it begins).
+        otlp_port: where spans go, if anywhere.
+        stats_port: where its own metrics are answered.
+        admin: its admin interface's socket, where metrics come from.
+    """
+
+    region: str
+    domain: str
+    tls: Path
+    access_log: Path
+    port: int
+    mesh_port: int
+    server_port: int
+    database_port: int
+    egress: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    failover: Failover = field(default_factory=Failover)
+    otlp_port: int | None = None
+    stats_port: int | None = None
+    admin: Path | None = None
+
+
+def region_uri(domain: str, region: str = "") -> str:
+    """Return the identity of a region in its certificate, or what all of them begin with (SPIFFE ID)."""
+    return f"spiffe://{domain}/region/{region}"
+
+
+def gateway_files(site: GatewaySite) -> Resources:
+    """Return what the gateway of a region is told."""
+    traced, collectors = tracing(site.otlp_port, f"gateway {site.region}")
+    front = api.Listener(
+        name="gateway",
+        address=loopback(site.port),
+        per_connection_buffer_limit_bytes=64 * 1024,
+        filter_chains=[
+            api.FilterChain(
+                filters=[
+                    api.Extension(
+                        name="http",
+                        typed_config=http_manager(
+                            "gateway", site.access_log, table=_table(site), tracing=traced, edge=False
+                        ),
+                    )
+                ],
+                transport_socket=server_tls(site.tls, site.region, protocols=["h2", "http/1.1"]),
+                transport_socket_connect_timeout=seconds(10),
+            )
+        ],
+    )
+    own, admin = stats(site.stats_port, site.admin, site.access_log)
+    egress = [_egress(peer, port) for peer, (port, _) in site.egress.items()]
+    return Resources(
+        listeners=[front, _mesh(site), *egress, *own],
+        clusters=[
+            _server(site),
+            local_cluster("database", site.database_port),
+            *(_peer(site, peer, port) for peer, (_, port) in site.egress.items()),
+            *collectors,
+            *admin,
+        ],
+    )
+
+
+def _table(site: GatewaySite) -> api.RouteConfiguration:
+    """Return the routes: all lead to the region's server, named so that the log need not have paths."""
+
+    def to_server(name: str, match: api.RouteMatch) -> api.Route:
+        action = api.RouteAction(
+            cluster=_SERVER,
+            timeout=seconds(site.limits.timeout_s),
+            retry_policy=api.RetryPolicy(
+                retry_on=_TRIES,
+                num_retries=site.limits.retries,
+                per_try_timeout=seconds(site.limits.per_try_s),
+            ),
+        )
+        return api.Route(name=name, match=match, route=action)
+
+    metrics = direct(
+        "metrics",
+        api.RouteMatch(path="/metrics"),
+        404,
+        "not-found",
+        "There is nothing here.",
+        "Metrics are read inside the region.",
+    )
+    named = [
+        to_server(e.path, api.RouteMatch(path_separated_prefix=f"/api/v1/{e.path}"))
+        for e in entities().values()
+    ]
+    rest = [
+        to_server("health", api.RouteMatch(path_separated_prefix="/health")),
+        to_server("api", api.RouteMatch(prefix="/api/")),
+        to_server("other", api.RouteMatch(prefix="/")),
+    ]
+    host = api.VirtualHost(name="region", domains=["*"], routes=[metrics, *named, *rest])
+    return api.RouteConfiguration(
+        name="gateway",
+        virtual_hosts=[host],
+        response_headers_to_add=[set_header("x-acgs2-region", site.region)],
+    )
+
+
+def _server(site: GatewaySite) -> api.Cluster:
+    made = local_cluster(_SERVER, site.server_port)
+    made.circuit_breakers = circuit_breakers(site.limits)
+    made.outlier_detection = outlier_detection(site.limits)
+    made.health_checks = [near_check("/health/live", site.failover)]
+    # Shorter than the server keeps an unused connection, so that none is used just as it is closed.
+    made.typed_extension_protocol_options = http_options(two=False, idle_s=5)
+    return made
+
+
+def _mesh(site: GatewaySite) -> api.Listener:
+    """Return where other regions come in: to this region's database, with a region's certificate only."""
+    chain = api.FilterChain(
+        filter_chain_match=api.FilterChainMatch(server_names=[_database_name(site.region)]),
+        filters=[_tcp("mesh", "database")],
+        transport_socket=server_tls(
+            site.tls, site.region, protocols=["postgresql"], peers=region_uri(site.domain)
+        ),
+        transport_socket_connect_timeout=seconds(10),
+    )
+    return api.Listener(
+        name="mesh",
+        address=loopback(site.mesh_port),
+        listener_filters=[api.Extension(name="tls_inspector", typed_config=api.TlsInspector())],
+        filter_chains=[chain],
+    )
+
+
+def _egress(peer: str, port: int) -> api.Listener:
+    return api.Listener(
+        name=f"egress {peer}",
+        address=loopback(port),
+        filter_chains=[api.FilterChain(filters=[_tcp("egress", f"database of {peer}")])],
+    )
+
+
+def _peer(site: GatewaySite, peer: str, port: int) -> api.Cluster:
+    made = local_cluster(f"database of {peer}", port)
+    made.transport_socket = client_tls(
+        site.tls,
+        site.region,
+        server_name=_database_name(peer),
+        peer=region_uri(site.domain, peer),
+        protocols=["postgresql"],
+    )
+    return made
+
+
+def _database_name(region: str) -> str:
+    return f"database.{region}"
+
+
+def _tcp(name: str, cluster: str) -> api.Extension:
+    # A subscription may have nothing to say for hours.
+    proxy = api.TcpProxy(stat_prefix=name, cluster=cluster, idle_timeout=NEVER)
+    return api.Extension(name="tcp", typed_config=proxy)

@@ -1,0 +1,94 @@
+"""How HTTP is taken in: what is refused before anybody looks at it, what is logged, what is answered.
+
+Limits are those that Envoy's authors advise ("Configuring Envoy as an edge proxy").
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any as Value
+
+from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy.answers import local_replies
+from acgs2.drivers.envoy.parts import seconds
+
+__all__ = ["access_log", "http_manager"]
+
+#: No address, path, query, header of the client's making, nor anything of a body: none may name a person.
+_FIELDS: dict[str, str] = {
+    "at": "%START_TIME%",
+    "route": "%ROUTE_NAME%",
+    "method": "%REQ(:METHOD)%",
+    "protocol": "%PROTOCOL%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "why": "%RESPONSE_CODE_DETAILS%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "region": "%RESP(X-ACGS2-REGION)%",
+    "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "duration_ms": "%DURATION%",
+    "upstream_ms": "%RESPONSE_DURATION%",
+    "received_bytes": "%BYTES_RECEIVED%",
+    "sent_bytes": "%BYTES_SENT%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "trace_id": "%TRACE_ID%",
+}
+
+
+def access_log(path: Path) -> api.Extension:
+    """Return a log of requests as JSON lines without personal data."""
+    format_ = api.SubstitutionFormatString(json_format=_FIELDS, omit_empty_values=True)
+    return api.Extension(name="file", typed_config=(api.FileAccessLog(path=str(path), log_format=format_)))
+
+
+def http_manager(
+    name: str,
+    log: Path,
+    *,
+    table: api.RouteConfiguration | None = None,
+    rds: api.Rds | None = None,
+    tracing: api.Tracing | None = None,
+    edge: bool,
+) -> api.HttpConnectionManager:
+    """Return the connection manager of a listener.
+
+    Args:
+        name: prefix of its statistics.
+        log: where requests are logged.
+        table: its routes, or None where they come from a file.
+        rds: the file that they come from.
+        tracing: where spans go.
+        edge: whether clients reach it directly first, so that what they claim about themselves is dropped.
+    """
+    options: dict[str, Value] = {"route_config": table} if table is not None else {"rds": rds}
+    return api.HttpConnectionManager(
+        stat_prefix=name,
+        **options,
+        http_filters=[api.Extension(name="router", typed_config=api.Router())],
+        common_http_protocol_options=api.HttpProtocolOptions(
+            idle_timeout=seconds(60 if edge else 300),
+            headers_with_underscores_action="REJECT_REQUEST",
+            max_headers_count=100,
+        ),
+        http2_protocol_options=api.Http2ProtocolOptions(
+            max_concurrent_streams=100 if edge else 1000,
+            initial_stream_window_size=64 * 1024,
+            initial_connection_window_size=1024 * 1024,
+        ),
+        server_name="acgs2",
+        max_request_headers_kb=32,
+        request_headers_timeout=seconds(10),
+        request_timeout=seconds(30),
+        stream_idle_timeout=seconds(35),
+        access_log=[access_log(log)],
+        use_remote_address=True,
+        skip_xff_append=True,
+        preserve_external_request_id=not edge,
+        always_set_request_id_in_response=True,
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        strip_any_host_port=True,
+        local_reply_config=local_replies(edge=edge),
+        tracing=tracing,
+    )
