@@ -98,6 +98,7 @@ class Proxies:
             },
             limits=state.topology.front.limits,
             failover=state.topology.failover,
+            otlp=state.topology.observability.otlp,
             stats_port=ports[f"stats/{region}"],
             admin=self._admin(region),
         )
@@ -116,6 +117,7 @@ class Proxies:
             logs=state.logs,
             ports={place: ports[f"edge/{place}"] for place in state.topology.places},
             upstreams={(n.a, n.b): ports[f"route/{n.a}/{n.b}"] for n in state.topology.client_links()},
+            otlp=state.topology.observability.otlp,
             stats_port=ports["stats/edge"],
             admin=self._admin(EDGE),
         )
