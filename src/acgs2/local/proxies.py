@@ -98,8 +98,8 @@ class Proxies:
             },
             limits=state.topology.front.limits,
             failover=state.topology.failover,
+            otlp=state.topology.observability.otlp,
             stats_port=ports[f"stats/{region}"],
-            otlp_port=state.topology.observability.loopback_port,
             admin=self._admin(region),
         )
         return write(self._folder(region), gateway_files(site))
@@ -117,8 +117,8 @@ class Proxies:
             logs=state.logs,
             ports={place: ports[f"edge/{place}"] for place in state.topology.places},
             upstreams={(n.a, n.b): ports[f"route/{n.a}/{n.b}"] for n in state.topology.client_links()},
+            otlp=state.topology.observability.otlp,
             stats_port=ports["stats/edge"],
-            otlp_port=state.topology.observability.loopback_port,
             admin=self._admin(EDGE),
         )
         resources, orders = edge_files(site, state.topology, traffic, before=self._orders)

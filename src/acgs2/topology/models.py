@@ -9,7 +9,6 @@ from datetime import date, datetime
 from functools import cached_property
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -206,12 +205,6 @@ class Observability(Section):
         default=None, description="an OpenTelemetry collector's base URL; traces go to /v1/traces below it"
     )
 
-    @property
-    def loopback_port(self) -> int | None:
-        """Return the collector's port if it is here; a local cluster's proxies send nowhere else."""
-        named = urlsplit(self.otlp or "")
-        return named.port if named.scheme == "http" and named.hostname in ("127.0.0.1", "localhost") else None
-
 
 class Local(Section):
     """How the topology is run on one machine."""
@@ -232,9 +225,9 @@ class Topology(Section):
     failover: Failover = Failover()
     agreement: Annotated[DatabaseAgreement | EtcdAgreement, Field(discriminator="kind")] = DatabaseAgreement()
     links_settings: tuple[LinkSettings, ...] = Field(default=(), alias="links")
-    observability: Observability = Observability()
     places: dict[PlaceName, Place] = Field(default={}, description="where clients are")
     front: Front = Front()
+    observability: Observability = Observability()
     local: Local = Local()
 
     @property

@@ -304,6 +304,7 @@ def test_status_and_lag_are_readable_by_scripts(cluster: Cluster) -> None:
 
 
 def test_every_process_logs_lines_that_programs_and_people_can_read(cluster: Cluster) -> None:
+    # PostgreSQL and Envoy write as they do.
     named = ("*.server.log", "links.links.log", "supervisor.log")
     ours = [log for name in named for log in cluster.state.logs.glob(name)]
     assert len(ours) == 5

@@ -39,7 +39,7 @@ class GatewaySite:
 
     Args:
         egress: peer to (where this region's processes find its database, where the link to it begins).
-        otlp_port: where spans go, if anywhere.
+        otlp: the collector that spans go to, if any.
         stats_port: where its own metrics are answered.
         admin: its admin interface's socket, where metrics come from.
     """
@@ -55,7 +55,7 @@ class GatewaySite:
     egress: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     failover: Failover = field(default_factory=Failover)
-    otlp_port: int | None = None
+    otlp: str | None = None
     stats_port: int | None = None
     admin: Path | None = None
 
@@ -67,7 +67,7 @@ def region_uri(domain: str, region: str = "") -> str:
 
 def gateway_files(site: GatewaySite) -> Resources:
     """Return what the gateway of a region is told."""
-    traced, collectors = tracing(site.otlp_port, f"gateway {site.region}")
+    traced, collectors = tracing(site.otlp, f"gateway {site.region}")
     front = api.Listener(
         name="gateway",
         address=loopback(site.port),
