@@ -290,6 +290,7 @@ class HeaderMatcher(Message):
     name: str
     string_match: StringMatcher | None = None
     present_match: bool = False
+    invert_match: bool = False
     treat_missing_header_as_empty: bool = False
 
 
