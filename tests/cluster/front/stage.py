@@ -158,18 +158,18 @@ class Client:
     """One connection to one port, made again when it is gone."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self._connection = http.client.HTTPSConnection("localhost", port, timeout=40, context=context)
+        self.connection = http.client.HTTPSConnection("localhost", port, timeout=40, context=context)
 
     def send(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
-        self._connection.request(method, path, body, {**(headers or {})})
-        found = self._connection.getresponse()
+        self.connection.request(method, path, body, {**(headers or {})})
+        found = self.connection.getresponse()
         lowered = {name.lower(): value for name, value in found.getheaders()}
         return Answer(found.status, lowered, found.read())
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
 
 class Stage:

@@ -280,7 +280,6 @@ class Cluster(Message):
     outlier_detection: OutlierDetection | None = None
     transport_socket: TransportSocket | None = None
     typed_extension_protocol_options: Mapping[str, Message] = {}
-    close_connections_on_host_health_failure: bool = False
 
 
 # --- envoy.config.route.v3, envoy.extensions.retry
@@ -530,9 +529,19 @@ class OverloadManager(Message):
     resource_monitors: Sequence[Extension]
 
 
+class RuntimeLayer(Message):
+    name: str
+    static_layer: Mapping[str, object]
+
+
+class LayeredRuntime(Message):
+    layers: Sequence[RuntimeLayer]
+
+
 class Bootstrap(Message):
     node: Node
     overload_manager: OverloadManager
+    layered_runtime: LayeredRuntime
     static_resources: StaticResources | None = None
     dynamic_resources: DynamicResources | None = None
     admin: Admin | None = None

@@ -14,7 +14,7 @@ from acgs2.drivers.envoy.parts import (
     circuit_breakers,
     client_tls,
     far_check,
-    http_options,
+    http2_options,
     local_cluster,
     loopback,
     outlier_detection,
@@ -112,12 +112,10 @@ def _region(site: EdgeSite, topology: Topology, place: str, region: str, port: i
     made.transport_socket = client_tls(
         site.tls, IDENTITY, server_name=name, peer=region_uri(domain, region), protocols=["h2"]
     )
-    made.typed_extension_protocol_options = http_options(two=True, idle_s=3600)
+    made.typed_extension_protocol_options = http2_options(failover, idle_s=3600)
     made.circuit_breakers = circuit_breakers(limits)
     made.outlier_detection = outlier_detection(limits)
     made.health_checks = [far_check("/health/ready", name, failover)]
-    # What is under way to a region that is known to be down fails now, not when its time is up.
-    made.close_connections_on_host_health_failure = True
     return made
 
 

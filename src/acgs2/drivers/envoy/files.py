@@ -15,6 +15,9 @@ __all__ = ["Resources", "bootstrap", "routes_path", "static", "write"]
 
 #: Connections that clients may hold open at one proxy; the next are refused, and those that are open go on.
 _CONNECTIONS = 15_000
+#: A header that is sent twice is one list. If one value of several were enough for a match, a body that is said
+#: to be of two zones would go to either.
+_RUNTIME = {"envoy.reloadable_features.match_headers_individually": False}
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def _bootstrap(name: str) -> api.Bootstrap:
     return api.Bootstrap(
         node=api.Node(id=name, cluster="acgs2"),
         overload_manager=api.OverloadManager(resource_monitors=[monitor]),
+        layered_runtime=api.LayeredRuntime(layers=[api.RuntimeLayer(name="ours", static_layer=_RUNTIME)]),
     )
 
 

@@ -14,7 +14,7 @@ from acgs2.drivers.envoy.parts import (
     NEVER,
     circuit_breakers,
     client_tls,
-    http_options,
+    http1_options,
     local_cluster,
     loopback,
     near_check,
@@ -139,7 +139,7 @@ def _server(site: GatewaySite) -> api.Cluster:
     made.outlier_detection = outlier_detection(site.limits)
     made.health_checks = [near_check("/health/live", site.failover)]
     # Shorter than the server keeps an unused connection, so that none is used just as it is closed.
-    made.typed_extension_protocol_options = http_options(two=False, idle_s=5)
+    made.typed_extension_protocol_options = http1_options(idle_s=5)
     return made
 
 

@@ -20,6 +20,9 @@ PREFERENCE = "x-region-preference"
 #: On a 503 that says that nothing was stored.
 NOTHING_STORED = "x-acgs2-nothing-stored"
 _NEVER_BEGAN = "connect-failure,refused-stream,reset-before-request"
+#: Whatever became of it: the connection ended, or the region's gateway says so of its server.
+_ANYHOW = "reset,retriable-status-codes"
+_SILENT = (502, 503, 504)
 Order = tuple[str, tuple[str, ...]]
 
 
@@ -209,16 +212,17 @@ def _classes(entity: Entity | None) -> list[_Class]:
             "read",
             Kind.READ,
             [_matching(":method", "^(GET|HEAD)$")],
-            "connect-failure,refused-stream,reset,retriable-status-codes",
-            (502, 503, 504),
+            f"{_NEVER_BEGAN},{_ANYHOW}",
+            _SILENT,
         )
     ]
-    stored = f"{_NEVER_BEGAN},retriable-headers"
+    not_stored = f"{_NEVER_BEGAN},retriable-headers"
     if entity is not None and entity.strategy is not Strategy.VERSIONED:
         keyed = [_header(":method", "POST"), _header("idempotency-key", "", present=True)]
-        found.append(_Class("create", write, keyed, f"{stored},reset"))
-        found.append(_Class("erase", write, [_header(":method", "DELETE")], f"{stored},reset"))
-    found.append(_Class("write", write, [], stored))
+        erases = [_header(":method", "DELETE")]
+        found.append(_Class("create", write, keyed, f"{not_stored},{_ANYHOW}", _SILENT))
+        found.append(_Class("erase", write, erases, f"{not_stored},{_ANYHOW}", _SILENT))
+    found.append(_Class("write", write, [], not_stored))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.parts import http_options, local_cluster, seconds
+from acgs2.drivers.envoy.parts import http1_options, local_cluster, seconds
 
 __all__ = ["tracing"]
 
@@ -24,5 +24,5 @@ def tracing(otlp_port: int | None, name: str) -> tuple[api.Tracing | None, list[
         max_path_tag_length=1,
     )
     collector = local_cluster(_COLLECTOR, otlp_port)
-    collector.typed_extension_protocol_options = http_options(two=False, idle_s=60)
+    collector.typed_extension_protocol_options = http1_options(idle_s=60)
     return made, [collector]
