@@ -129,6 +129,6 @@ class Proxies:
         admin = socket if len(os.fsencode(socket)) <= _SOCKET_BYTES else None
         path = bootstrap(folder, f"{component} {name}" if name != component else name, admin=admin)
         command = [str(self._program), "-c", str(path), "--concurrency", str(workers)]
-        command += ["--disable-hot-restart", "--log-level", "warning"]
+        command += ["--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "1000"]
         log = self._state.logs / (f"{name}.{component}.log" if name != component else f"{name}.log")
         return Child(name, component, command, log, Owner())

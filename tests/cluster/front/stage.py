@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tests.cluster.conftest import await_that, folder
+from tests.cluster.conftest import TRIO, await_that, folder
 
 from acgs2.drivers.envoy import Traffic
 from acgs2.local.child import Child
@@ -250,6 +250,14 @@ def staged(topology: str) -> Iterator[Stage]:
                 stage.stop()
     finally:
         loop.close()
+
+
+#: Three regions, with clients near each.
+SMALL = f"""{TRIO}places:
+  dublin: {{location: [53.35, -6.26], zone: eu}}
+  frankfurt: {{location: [50.11, 8.68], zone: eu}}
+  new-york: {{location: [40.71, -74.01], zone: us}}
+"""
 
 
 def builtin(name: str) -> str:
