@@ -57,6 +57,7 @@ class Recorder:
         self.mode: Mode = "answer"
         self.under_way = 0
         self._loop = loop
+        self._connections: set[asyncio.Transport] = set()
         self._held: list[asyncio.Transport] = []
         self._server: asyncio.Server | None = None
 
@@ -68,14 +69,20 @@ class Recorder:
 
         self._loop.run(begin())
 
-    def refuse(self) -> None:
-        """Take no connection any more; those that there are stay."""
+    def drop(self) -> None:
+        """End all connections, and take no other."""
 
         async def end() -> None:
             if self._server is not None:
                 self._server.close()
+            for transport in self._connections:
+                transport.abort()
+            self._connections.clear()
 
         self._loop.run(end())
+
+    def joined(self, transport: asyncio.Transport) -> None:
+        self._connections.add(transport)
 
     def release(self) -> None:
         """Answer all that is held, and what comes from now on."""
@@ -121,6 +128,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._recorder.joined(transport)
 
     def data_received(self, data: bytes) -> None:
         self._recorder.seen += data
@@ -184,7 +192,7 @@ class Stage:
         self.recorders = {r: Recorder(loop, state.ports[f"api/{r}"]) for r in self.topology.stacks()}
         self.gateways: dict[str, Child] = {}
         self.edge: Child | None = None
-        self._loop = loop
+        self.loop = loop
         self._context = ssl.create_default_context(cafile=str(state.trust))
 
     def client(self, place: str) -> Client:
@@ -200,7 +208,7 @@ class Stage:
             self.open(region)
         if self.topology.places:
             self.edge = self.proxies.edge(self.traffic)
-            self._loop.run(self.edge.start())
+            self.loop.run(self.edge.start())
             for place in self.topology.places:
                 await_that(lambda p=place: self._listens(f"edge/{p}"), f"the edge in {place}")
 
@@ -208,12 +216,12 @@ class Stage:
         """Start a region's gateway, and wait until it has found its server."""
         if region not in self.gateways:
             self.gateways[region] = self.proxies.gateway(region)
-        self._loop.run(self.gateways[region].start())
+        self.loop.run(self.gateways[region].start())
         await_that(lambda: self._listens(f"gateway/{region}"), f"the gateway of {region}")
 
     def kill(self, region: str) -> None:
         """Have connections to a region refused."""
-        self._loop.run(self.gateways[region].kill())
+        self.loop.run(self.gateways[region].kill())
 
     def _listens(self, name: str) -> bool:
         with socket.socket() as sock:
@@ -225,9 +233,9 @@ class Stage:
 
     def stop(self) -> None:
         for child in (*self.gateways.values(), *([self.edge] if self.edge else [])):
-            self._loop.run(child.kill())
+            self.loop.run(child.kill())
         for recorder in self.recorders.values():
-            recorder.refuse()
+            recorder.drop()
 
 
 @contextmanager
@@ -250,6 +258,39 @@ def staged(topology: str) -> Iterator[Stage]:
                 stage.stop()
     finally:
         loop.close()
+
+
+class Caller:
+    """Requests that each have a connection of their own and wait for their answers."""
+
+    def __init__(self, stage: Stage, port: int, method: str = "GET") -> None:
+        self.answers: list[tuple[int, bytes]] = []
+        self._stage = stage
+        self._port = port
+        self._context = ssl.create_default_context(cafile=str(stage.state.trust))
+        self.method = method
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def send(self, count: int = 1, headers: str = "") -> None:
+        async def begin() -> None:
+            for _ in range(count):
+                self._under_way.add(asyncio.create_task(self._one(headers)))
+
+        self._stage.loop.run(begin())
+
+    async def _one(self, headers: str) -> None:
+        reader, writer = await asyncio.open_connection("localhost", self._port, ssl=self._context)
+        writer.write(f"{self.method} /api/v1/users HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: ([0-9]+)", head)
+        self.answers.append((int(head.split()[1]), await reader.readexactly(int(length[1] if length else 0))))
+        writer.close()
+
+    def count(self, status: int) -> int:
+        return sum(1 for found, _ in self.answers if found == status)
+
+    def problems(self) -> set[str]:
+        return {json.loads(body)["type"].rsplit("/", 1)[1] for status, body in self.answers if status != 200}
 
 
 #: Three regions, with clients near each.

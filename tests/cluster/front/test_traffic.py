@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.cluster.conftest import await_that
-from tests.cluster.front.stage import SMALL, Stage, staged
+from tests.cluster.front.stage import SMALL, Caller, Stage, staged
 
 from acgs2.drivers.envoy import Traffic
 from acgs2.plan import Rights
@@ -73,7 +73,9 @@ class Load:
 
 
 def without(rights: Rights, zone: str, region: str) -> Rights:
-    return Rights({(z, e): (held - {region} if z == zone else held) for (z, e), held in rights.holders.items()})
+    return Rights(
+        {(z, e): (held - {region} if z == zone else held) for (z, e), held in rights.holders.items()}
+    )
 
 
 def test_changes_are_obeyed_without_a_restart_and_no_request_fails(stage: Stage) -> None:
@@ -102,6 +104,22 @@ def test_changes_are_obeyed_without_a_restart_and_no_request_fails(stage: Stage)
     assert (stage.edge.pid, stage.edge.starts) == (pid, 1)
 
 
+def test_many_at_once_find_their_region_and_when_it_dies_the_next(stage: Stage) -> None:
+    # Ten wait for connections in each region; whoever is one too many goes on to the next one.
+    first = Caller(stage, stage.state.ports["edge/dublin"], "POST")
+    first.send(30, "x-data-sovereignty: all\r\ncontent-length: 0\r\n")
+    await_that(lambda: len(first.answers) == 30, "answers")
+    assert first.count(200) == 30, first.problems()
+    stage.kill(WEST)
+    try:
+        then = Caller(stage, stage.state.ports["edge/dublin"], "POST")
+        then.send(20, "x-data-sovereignty: all\r\nidempotency-key: k\r\ncontent-length: 0\r\n")
+        await_that(lambda: len(then.answers) == 20, "answers")
+        assert then.count(200) == 20, then.problems()
+    finally:
+        stage.open(WEST)
+
+
 CANARY = "anna-schmidt"
 ADDRESS = "203.0.113.77"
 HEADERS = [
@@ -115,6 +133,8 @@ HEADERS = [
 @pytest.mark.parametrize("where", ["edge", "gateway"])
 def test_no_personal_data_is_in_a_log(stage: Stage, where: str) -> None:
     client = stage.client("dublin") if where == "edge" else stage.near(WEST)
+    found = {"x-data-sovereignty": "eu", "x-region-preference": WEST}
+    await_that(lambda: client.send("GET", "/api/v1/users", found).status == 200, "the region to be well")
     zone = {"x-data-sovereignty": "eu"}
     sent: list[tuple[str, str, Mapping[str, str]]] = [
         ("POST", "/api/v1/users", zone),
@@ -125,17 +145,19 @@ def test_no_personal_data_is_in_a_log(stage: Stage, where: str) -> None:
         ("GET", f"/health/{CANARY}", {}),
         ("GET", "/api/v1/users", {f"x_{CANARY}": CANARY}),
         *(("GET", "/api/v1/users", zone | {h: f"{CANARY}, {ADDRESS}"}) for h in HEADERS),
-        ("GET", "/api/v1/users", zone | {"x-forwarded-for": ADDRESS, "x-request-id": CANARY}),
+        ("GET", "/api/v1/users", found | {"x-forwarded-for": ADDRESS, "x-request-id": CANARY}),
     ]
     port = stage.state.ports["edge/dublin" if where == "edge" else f"gateway/{WEST}"]
     nonsense = [f"{CANARY} /{CANARY} HTTP/9.9\r\n\r\n", f"GET /{CANARY} HTTP/1.1\r\n{CANARY}\r\n\r\n"]
     nonsense += [f"GET http://{CANARY}@{CANARY}/ HTTP/1.1\r\nhost: {CANARY}\r\n\r\n"]
     for text in nonsense:
         context = ssl.create_default_context(cafile=str(stage.state.trust))
-        with socket.create_connection(("127.0.0.1", port)) as plain:
-            with context.wrap_socket(plain, server_hostname="localhost") as secured:
-                secured.sendall(text.encode())
-                assert secured.recv(4096).startswith(b"HTTP/1.1 ")
+        with (
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            secured.sendall(text.encode())
+            assert secured.recv(4096).startswith(b"HTTP/1.1 ")
     answers = [client.send(m, path, headers, f"{CANARY} {ADDRESS}".encode()) for m, path, headers in sent]
     client.close()
     log = stage.state.logs / ("edge.dublin.access.log" if where == "edge" else f"{WEST}.access.log")

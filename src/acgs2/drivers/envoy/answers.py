@@ -7,27 +7,36 @@ import json
 from acgs2.drivers.envoy import api
 from acgs2.errors import PROBLEM_TYPES
 
-__all__ = ["PROBLEM", "direct", "local_replies", "set_header"]
+__all__ = ["NOTHING_STORED", "PROBLEM", "direct", "local_replies", "set_header"]
 
 PROBLEM = "application/problem+json"
 
-#: Which of Envoy's response flags, the status, the problem, what it says, and what to do.
+#: On a 503 that says that nothing was stored: whoever sent it may send it elsewhere.
+NOTHING_STORED = "x-acgs2-nothing-stored"
+#: Which of Envoy's response flags, the status, the problem, what it says, and what to do. A region's gateway
+#: knows that what it could not hand on was not stored. The edge speaks of its last try, not of those before.
 _FLAGS: tuple[tuple[tuple[str, ...], int, str, str, str], ...] = (
     (
         ("UH", "NC"),
         503,
         "no-lawful-target",
         "No region that may take this is well.",
-        "Try again later; nothing was stored.",
+        "Try again later, a write with the same Idempotency-Key.",
     ),
     (
         ("UO",),
         503,
         "overloaded",
         "Too much is under way to the region.",
-        "Try again in a moment; nothing was stored.",
+        "Try again in a moment, a write with the same Idempotency-Key.",
     ),
-    (("UF",), 503, "region-away", "The region cannot be reached.", "Try again; nothing was stored."),
+    (
+        ("UF",),
+        503,
+        "region-away",
+        "The region cannot be reached.",
+        "Try again, a write with the same Idempotency-Key.",
+    ),
     (
         ("UC", "UR", "LR", "UT"),
         503,
@@ -67,14 +76,22 @@ def set_header(name: str, value: str) -> api.HeaderValueOption:
 
 
 def _mapper(
-    filter_: api.AccessLogFilter, status: int, reference: str, detail: str, hint: str
+    filter_: api.AccessLogFilter,
+    status: int,
+    reference: str,
+    detail: str,
+    hint: str,
+    *,
+    stored_nothing: bool = False,
 ) -> api.ResponseMapper:
+    headers = [set_header("retry-after", "1")] if status == 503 else []
+    headers += [set_header(NOTHING_STORED, "1")] if stored_nothing else []
     body = _document(status, reference, detail, hint)
     return api.ResponseMapper(
         filter=filter_,
         status_code=status,
         body_format_override=api.SubstitutionFormatString(json_format=body, content_type=PROBLEM),
-        headers_to_add=[set_header("retry-after", "1")] if status == 503 else [],
+        headers_to_add=headers,
     )
 
 
@@ -86,7 +103,8 @@ def local_replies(*, edge: bool) -> api.LocalReplyConfig:
         if not edge and "UH" in flags:
             # At a gateway there is one region to be away.
             reference, detail = "region-not-serving", "The region's server does not answer."  # noqa: PLW2901
-        found.append(_mapper(by_flag, status, reference, detail, hint))
+        stored_nothing = not edge and flags in (("UH", "NC"), ("UO",), ("UF",))
+        found.append(_mapper(by_flag, status, reference, detail, hint, stored_nothing=stored_nothing))
     for status, reference, detail, hint in _STATUS:
         value = api.RuntimeUInt32(default_value=status, runtime_key=f"acgs2.status.{status}")
         equal = api.StatusCodeFilter(comparison=api.ComparisonFilter(op="EQ", value=value))

@@ -216,6 +216,7 @@ class Thresholds(Message):
     max_pending_requests: int
     max_retries: int
     track_remaining: bool
+    max_requests: int | None = None
 
 
 class CircuitBreakers(Message):

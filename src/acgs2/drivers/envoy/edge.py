@@ -11,8 +11,8 @@ from acgs2.drivers.envoy.files import Resources, routes_path
 from acgs2.drivers.envoy.gateway import front_name, region_uri
 from acgs2.drivers.envoy.manager import http_manager
 from acgs2.drivers.envoy.parts import (
-    circuit_breakers,
     client_tls,
+    edge_breakers,
     far_check,
     http2_options,
     local_cluster,
@@ -116,7 +116,7 @@ def _region(site: EdgeSite, topology: Topology, place: str, region: str, port: i
         protocols=["h2"],
     )
     made.typed_extension_protocol_options = http2_options(failover, idle_s=3600)
-    made.circuit_breakers = circuit_breakers(limits)
+    made.circuit_breakers = edge_breakers()
     made.outlier_detection = outlier_detection(limits)
     made.health_checks = [far_check("/health/ready", front_name(region), failover)]
     return made
@@ -130,4 +130,6 @@ def _order(place: str, order: tuple[str, ...]) -> api.Cluster:
         cluster_type=api.CustomClusterType(name="envoy.clusters.aggregate", typed_config=config),
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=seconds(5),
+        # Retries are counted here, not where they go.
+        circuit_breakers=edge_breakers(),
     )

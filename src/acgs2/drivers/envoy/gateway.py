@@ -76,7 +76,11 @@ def gateway_files(site: GatewaySite) -> Resources:
     """Return what the gateway of a region is told."""
     traced, collectors = tracing(site.otlp_port, f"gateway {site.region}")
     return Resources(
-        listeners=[_front(site, traced), _mesh(site), *(_egress(peer, port) for peer, (port, _) in site.egress.items())],
+        listeners=[
+            _front(site, traced),
+            _mesh(site),
+            *(_egress(peer, port) for peer, (port, _) in site.egress.items()),
+        ],
         clusters=[
             _server(site),
             local_cluster("database", site.database_port),

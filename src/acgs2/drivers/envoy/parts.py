@@ -11,6 +11,7 @@ __all__ = [
     "NEVER",
     "circuit_breakers",
     "client_tls",
+    "edge_breakers",
     "far_check",
     "http1_options",
     "http2_options",
@@ -26,6 +27,7 @@ NEVER = "0s"
 _HOST = "127.0.0.1"
 #: Two connections that one handshake each has to go through before the far end may be told anything.
 _CONNECT_S = 5.0
+_EDGE_REQUESTS = 1024
 
 
 def seconds(value: float) -> str:
@@ -117,6 +119,25 @@ def circuit_breakers(limits: Limits) -> api.CircuitBreakers:
         track_remaining=True,
     )
     return api.CircuitBreakers(thresholds=[most])
+
+
+def edge_breakers() -> api.CircuitBreakers:
+    """Return how much may be under way from the edge to a region: what a region takes, its gateway says.
+
+    All goes over one connection; whoever comes before it is made waits for it. When a region is lost, all
+    that is under way to it waits for the connection to the next one at once.
+    """
+    return api.CircuitBreakers(
+        thresholds=[
+            api.Thresholds(
+                max_connections=_EDGE_REQUESTS,
+                max_pending_requests=_EDGE_REQUESTS,
+                max_requests=_EDGE_REQUESTS,
+                max_retries=_EDGE_REQUESTS,
+                track_remaining=True,
+            )
+        ]
+    )
 
 
 def outlier_detection(limits: Limits) -> api.OutlierDetection:
