@@ -118,6 +118,38 @@ def answer_of(status: int, headers: str = "") -> bytes:
     return f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\n{headers}\r\nok".encode()
 
 
+class Relay:
+    """Carries bytes to another port, and keeps them all."""
+
+    def __init__(self, loop: Loop, port: int, target: int) -> None:
+        self.port = port
+        self.seen = bytearray()
+        self._target = target
+        self._carrying: set[asyncio.Task[Any]] = set()
+        self._server = loop.run(asyncio.start_server(self._join, "127.0.0.1", port))
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        ways = asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+        self._carrying.add(asyncio.ensure_future(ways))  # type: ignore[arg-type]
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                self.seen += data
+                writer.write(data)
+        except ConnectionError:
+            pass  # the other end is told below
+        finally:
+            writer.close()
+
+    async def close(self) -> None:
+        self._server.close()
+        for ways in self._carrying:
+            ways.cancel()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
+
 class _Connection(asyncio.Protocol):
     """Finds where requests end; bodies have a length or come in chunks."""
 

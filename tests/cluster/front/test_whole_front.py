@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import ssl
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
-from tests.cluster.conftest import await_that, folder
-from tests.cluster.front.stage import SMALL, Answer, Client
+from tests.cluster.conftest import await_that, folder, free_port
+from tests.cluster.front.stage import SMALL, Answer, Client, Loop, Relay
 from tests.cluster.local.test_cluster import command, has
 
 from acgs2.api.tokens import mint
+from acgs2.cli import main
 from acgs2.local.cluster import Cluster, up
+from acgs2.local.proxies import Proxies
 
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
 SOON = "failover: {interval_s: 0.5, failures: 3, successes: 2}\n"
@@ -145,14 +149,63 @@ def test_certificates_change_and_nobody_notices(cluster: Cluster, dublin: Caller
     arrives(cluster, json.loads(made.body)["id"], CENTRAL, US)
 
 
-def test_operators_send_traffic_elsewhere(cluster: Cluster, dublin: Caller) -> None:
-    def traffic(*words: str) -> Any:
-        done = command("traffic", *words, "--json", state=cluster.state.path)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+def test_nothing_crosses_a_link_in_the_clear(cluster: Cluster, dublin: Caller) -> None:
+    loop, state = Loop(), cluster.state
+    # One before the way from the United States to the west; one, to know what there is to see, before the database.
+    link = Relay(loop, free_port(), state.ports[f"route/{US}/{WEST}"])
+    inside = Relay(loop, free_port(), state.ports[f"postgres/{WEST}"])
+    told = Proxies(replace(state, ports=state.ports | {f"route/{US}/{WEST}": link.port}))
+    there = Proxies(replace(state, ports=state.ports | {f"postgres/{WEST}": inside.port}))
+    try:
+        assert told.tell_gateway(US) == ["clusters.json"]
+        assert there.tell_gateway(WEST) == ["clusters.json"]
+        with psycopg.connect(state.dsn(WEST, "postgres"), autocommit=True) as conn:
+
+            def through() -> bool:
+                # Who was connected before goes on as it was.
+                conn.execute(b"SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+                return bool(link.seen and inside.seen)
+
+            await_that(through, "connections by the new way")
+        canary = f"anna-schmidt-{uuid4().hex}"
+        arrives(cluster, json.loads(dublin.create("all", canary).body)["id"], US, CENTRAL)
+        assert canary.encode() in inside.seen
+        assert canary.encode() not in link.seen
+        assert b"acgs" not in link.seen
+        assert b"acgs" in inside.seen
+    finally:
+        Proxies(state).tell_gateway(US)
+        Proxies(state).tell_gateway(WEST)
+        loop.run(link.close())
+        loop.run(inside.close())
+        loop.close()
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def traffic(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`acgs2 traffic ... --json` in this process: exit status, output, and what went wrong."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["acgs2", "traffic", *words, "--json"])
+        monkeypatch.setenv("ACGS2_STATE", str(cluster.state.path))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_operators_send_traffic_elsewhere(cluster: Cluster, dublin: Caller, traffic: Command) -> None:
+    def told(*words: str) -> Any:
+        status, shown, said = traffic(*words)
+        assert status == 0, said
+        return json.loads(shown)
 
     def routes(zone: str) -> list[list[tuple[str, float]]]:
-        shown = traffic("show", "--zone", zone)["routes"]
+        shown = told("show", "--zone", zone)["routes"]
         return [
             [(t["region"], t["share"]) for t in row["targets"]] for row in shown if row["place"] == "dublin"
         ]
@@ -160,46 +213,45 @@ def test_operators_send_traffic_elsewhere(cluster: Cluster, dublin: Caller) -> N
     load = Load(dublin, "all")
     with load.running():
         assert routes("all") == [[(WEST, 1.0), (CENTRAL, 0.0), (US, 0.0)]]
-        assert traffic("drain", WEST) == {"down": [WEST], "weights": {}}
+        assert told("drain", WEST) == {"down": [WEST], "weights": {}}
         assert routes("all") == [[(CENTRAL, 1.0), (US, 0.0)]]
         await_that(lambda: load.regions(20) == {CENTRAL}, "the next region to take all")
-        traffic("drain", CENTRAL)
+        told("drain", CENTRAL)
         await_that(lambda: load.regions(20) == {US}, "the last region to take all")
         refused = await_that(lambda: (a := dublin.read("eu")).status == 503 and a, "the zone eu to stop")
         assert refused.problem == "no-lawful-target"
-        traffic("restore", CENTRAL)
-        traffic("restore", WEST)
-        assert traffic("weight", WEST, "50") == {"down": [], "weights": {WEST: 50}}
+        told("restore", CENTRAL)
+        told("restore", WEST)
+        assert told("weight", WEST, "50") == {"down": [], "weights": {WEST: 50}}
         assert routes("all") == [[(WEST, 0.5), (CENTRAL, 0.5), (US, 0.0)]]
         await_that(lambda: load.regions(40) == {WEST, CENTRAL}, "both to take their share")
-        traffic("restore", WEST)
+        told("restore", WEST)
         await_that(lambda: load.regions(20) == {WEST}, "the nearest to take all again")
     assert load.failures() == []
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "reference"),
     [
-        (["drain", "mars-east-1"], 2, "unknown-region"),
-        (["restore", "mars-east-1"], 2, "unknown-region"),
-        (["weight", "mars-east-1", "50"], 2, "unknown-region"),
-        (["weight", WEST, "101"], 2, ""),
-        (["weight", WEST, "-1"], 2, ""),
-        (["weight", WEST, "half"], 2, ""),
-        (["weight", WEST], 2, ""),
-        (["drain"], 2, ""),
-        (["show", "--zone", "mars"], 2, "zone-unknown"),
-        (["show", "--entity", "martian"], 2, "entity-unknown"),
+        (["drain", "mars-east-1"], "unknown-region"),
+        (["restore", "mars-east-1"], "unknown-region"),
+        (["weight", "mars-east-1", "50"], "unknown-region"),
+        (["weight", WEST, "101"], ""),
+        (["weight", WEST, "-1"], ""),
+        (["weight", WEST, "half"], ""),
+        (["weight", WEST], ""),
+        (["drain"], ""),
+        (["show", "--zone", "mars"], "zone-unknown"),
+        (["show", "--entity", "martian"], "entity-unknown"),
     ],
 )
-def test_nonsense_changes_nothing(cluster: Cluster, words: list[str], status: int, said: str) -> None:
-    done = command("traffic", *words, "--json", state=cluster.state.path)
-    assert done.returncode == status, (done.stdout, done.stderr)
-    assert not done.stdout
-    if said:
-        assert json.loads(done.stderr)["error"] == said
-    shown = json.loads(command("traffic", "show", "--json", state=cluster.state.path).stdout)
-    assert (shown["down"], shown["weights"]) == ([], {})
+def test_nonsense_changes_nothing(traffic: Command, words: list[str], reference: str) -> None:
+    status, shown, said = traffic(*words)
+    assert (status, shown) == (2, "")
+    if reference:
+        assert json.loads(said)["error"] == reference
+    after = json.loads(traffic("show")[1])
+    assert (after["down"], after["weights"]) == ([], {})
 
 
 def test_a_region_dies_and_its_clients_go_to_the_next(cluster: Cluster, dublin: Caller) -> None:
@@ -217,6 +269,5 @@ def test_a_region_dies_and_its_clients_go_to_the_next(cluster: Cluster, dublin: 
         assert refused.headers["retry-after"]
         assert dublin.read("us").status == 200
         load.more(20)
-    print([(k, a) for k, a in load.answers if a.status not in (200, 201)])
     assert load.failures("read") == []
     assert load.failures("create") == []

@@ -172,8 +172,10 @@ def _server(site: GatewaySite) -> api.Cluster:
 
 def _mesh(site: GatewaySite) -> api.Listener:
     """Return where other regions come in: to this region's database, with a region's certificate only."""
+    # The second is what its certificate is for: who asks whether it presents that one verifies the name.
+    names = [_database_name(site.region), f"api.{site.region}.{site.domain}"]
     chain = api.FilterChain(
-        filter_chain_match=api.FilterChainMatch(server_names=[_database_name(site.region)]),
+        filter_chain_match=api.FilterChainMatch(server_names=names),
         filters=[_tcp("mesh", "database")],
         transport_socket=server_tls(
             site.tls, site.region, protocols=["postgresql"], peers=region_uri(site.domain)
