@@ -52,10 +52,16 @@ def find_envoy() -> Path:
 
 
 class Proxies:
-    """What the gateways and the edge of one cluster are told; safe to repeat."""
+    """What the gateways and the edge of one cluster are told; safe to repeat.
 
-    def __init__(self, state: State) -> None:
+    Args:
+        state: the cluster.
+        otlp_port: the port of this machine that takes spans, if any does.
+    """
+
+    def __init__(self, state: State, *, otlp_port: int | None = None) -> None:
         self._state = state
+        self._otlp_port = otlp_port
         self._program = find_envoy()
         #: Orders of regions that the edge's routes in use name.
         self._orders: set[Order] = set()
@@ -98,6 +104,7 @@ class Proxies:
             },
             limits=state.topology.front.limits,
             failover=state.topology.failover,
+            otlp_port=self._otlp_port,
         )
         return write(self._folder(region), gateway_files(site))
 
@@ -114,6 +121,7 @@ class Proxies:
             logs=state.logs,
             ports={place: ports[f"edge/{place}"] for place in state.topology.places},
             upstreams={(n.a, n.b): ports[f"route/{n.a}/{n.b}"] for n in state.topology.client_links()},
+            otlp_port=self._otlp_port,
         )
         resources, orders = edge_files(site, state.topology, traffic, before=self._orders)
         changed = write(self._folder(EDGE), resources)

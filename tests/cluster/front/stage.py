@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tests.cluster.conftest import TRIO, await_that, folder
+from tests.cluster.conftest import TRIO, await_that, folder, free_port
 
 from acgs2.drivers.envoy import Traffic
 from acgs2.local.child import Child
@@ -219,7 +219,8 @@ class Stage:
         self.state = state
         self.topology = state.topology
         self.traffic = Traffic(rights_of(state.topology, datetime.now(UTC)))
-        self.proxies = Proxies(state)
+        self.collector = Recorder(loop, free_port())
+        self.proxies = Proxies(state, otlp_port=self.collector.port)
         self.proxies.certify()
         self.recorders = {r: Recorder(loop, state.ports[f"api/{r}"]) for r in self.topology.stacks()}
         self.gateways: dict[str, Child] = {}
@@ -235,6 +236,7 @@ class Stage:
         return Client(self.state.ports[f"gateway/{region}"], self._context)
 
     def start(self) -> None:
+        self.collector.listen()
         for region, recorder in self.recorders.items():
             recorder.listen()
             self.open(region)
@@ -266,7 +268,7 @@ class Stage:
     def stop(self) -> None:
         for child in (*self.gateways.values(), *([self.edge] if self.edge else [])):
             self.loop.run(child.kill())
-        for recorder in self.recorders.values():
+        for recorder in (*self.recorders.values(), self.collector):
             recorder.drop()
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from uuid import uuid4
 
 import pytest
 from tests.cluster.conftest import await_that
@@ -130,6 +131,15 @@ HEADERS = [
 ]  # fmt: skip
 
 
+#: What Envoy's spans would have, and cannot be without being well-formed.
+LOOKS = {
+    "tracestate": f"a={CANARY}",
+    "user-agent": CANARY,
+    "x-client-trace-id": CANARY,
+    "x-forwarded-for": ADDRESS,
+}
+
+
 @pytest.mark.parametrize("where", ["edge", "gateway"])
 def test_no_personal_data_is_in_a_log(stage: Stage, where: str) -> None:
     client = stage.client("dublin") if where == "edge" else stage.near(WEST)
@@ -159,6 +169,11 @@ def test_no_personal_data_is_in_a_log(stage: Stage, where: str) -> None:
             secured.sendall(text.encode())
             assert secured.recv(4096).startswith(b"HTTP/1.1 ")
     answers = [client.send(m, path, headers, f"{CANARY} {ADDRESS}".encode()) for m, path, headers in sent]
+    trace = uuid4()
+    for _ in range(10):  # spans are sent in fives
+        client.send(
+            "GET", f"/{CANARY}", found | {"traceparent": f"00-{trace.hex}-b7ad6b7169203331-01"} | LOOKS
+        )
     client.close()
     log = stage.state.logs / ("edge.dublin.access.log" if where == "edge" else f"{WEST}.access.log")
     last = answers[-1].headers["x-request-id"]
@@ -168,4 +183,8 @@ def test_no_personal_data_is_in_a_log(stage: Stage, where: str) -> None:
     logged = stage.logged().lower()
     for personal in (CANARY, ADDRESS, "127.0.0.1"):
         assert personal not in logged
+    spans = stage.collector.seen
+    await_that(lambda: trace.bytes in spans, "spans of these requests")
+    assert CANARY.encode() not in spans
+    assert ADDRESS.encode() not in spans
     assert all(json.loads(line)["at"] for line in log.read_text().splitlines())

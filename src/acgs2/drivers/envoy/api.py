@@ -423,6 +423,18 @@ class Router(Message, tag_field="@type", tag=f"{_ANY}extensions.filters.http.rou
     pass
 
 
+class HeaderRemoval(Message):
+    remove: str
+
+
+class EarlyHeaderMutation(
+    Message,
+    tag_field="@type",
+    tag=f"{_ANY}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+):
+    mutations: Sequence[HeaderRemoval]
+
+
 class Rds(Message):
     config_source: ConfigSource
     route_config_name: str
@@ -433,9 +445,19 @@ class OpenTelemetryConfig(Message, tag_field="@type", tag=f"{_ANY}config.trace.v
     service_name: str
 
 
+class CustomTagLiteral(Message):
+    value: str
+
+
+class CustomTag(Message):
+    tag: str
+    literal: CustomTagLiteral
+
+
 class Tracing(Message):
     provider: Extension
     max_path_tag_length: int
+    custom_tags: Sequence[CustomTag] = ()
 
 
 class HttpConnectionManager(
@@ -462,6 +484,7 @@ class HttpConnectionManager(
     path_with_escaped_slashes_action: str
     strip_any_host_port: bool
     local_reply_config: LocalReplyConfig
+    early_header_mutation_extensions: Sequence[Extension] = ()
     route_config: RouteConfiguration | None = None
     rds: Rds | None = None
     tracing: Tracing | None = None

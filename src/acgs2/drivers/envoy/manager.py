@@ -36,6 +36,15 @@ _FIELDS: dict[str, str] = {
 }
 
 
+#: What would go into traces with whatever a client puts there.
+_FORGET = api.Extension(
+    name="forget",
+    typed_config=api.EarlyHeaderMutation(
+        mutations=[api.HeaderRemoval(remove=name) for name in ("tracestate", "baggage")]
+    ),
+)
+
+
 def access_log(path: Path) -> api.Extension:
     """Return a log of requests as JSON lines without personal data."""
     format_ = api.SubstitutionFormatString(json_format=_FIELDS, omit_empty_values=True)
@@ -68,6 +77,7 @@ def http_manager(
     return api.HttpConnectionManager(
         stat_prefix=name,
         **options,
+        early_header_mutation_extensions=[_FORGET],
         http_filters=[api.Extension(name="router", typed_config=api.Router())],
         common_http_protocol_options=api.HttpProtocolOptions(
             idle_timeout=seconds(60 if edge else 300),

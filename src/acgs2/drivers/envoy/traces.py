@@ -8,6 +8,8 @@ from acgs2.drivers.envoy.parts import http1_options, local_cluster, seconds
 __all__ = ["tracing"]
 
 _COLLECTOR = "collector"
+#: What Envoy would say by itself of who asked, and how.
+_PERSONAL = ("http.url", "user_agent", "peer.address", "guid:x-client-trace-id")
 
 
 def tracing(otlp_port: int | None, name: str) -> tuple[api.Tracing | None, list[api.Cluster]]:
@@ -20,8 +22,9 @@ def tracing(otlp_port: int | None, name: str) -> tuple[api.Tracing | None, list[
     )
     made = api.Tracing(
         provider=api.Extension(name="opentelemetry", typed_config=provider),
-        # Whoever begins the trace decides whether it is kept; a span of ours has no path and no address.
+        # Whoever begins the trace decides whether it is kept; a span of ours has nothing else of a client's.
         max_path_tag_length=1,
+        custom_tags=[api.CustomTag(tag=tag, literal=api.CustomTagLiteral(value="-")) for tag in _PERSONAL],
     )
     collector = local_cluster(_COLLECTOR, otlp_port)
     collector.typed_extension_protocol_options = http1_options(idle_s=60)
