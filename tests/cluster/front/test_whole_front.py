@@ -36,6 +36,8 @@ def cluster() -> Iterator[Cluster]:
         try:
             yield running
         finally:
+            for region in running.state.topology.regions:
+                running.ask("kill", region=region)  # nobody waits for the others' last words
             running.down()
 
 
@@ -147,6 +149,20 @@ def test_certificates_change_and_nobody_notices(cluster: Cluster, dublin: Caller
     assert load.failures() == []
     made = dublin.create("all")
     arrives(cluster, json.loads(made.body)["id"], CENTRAL, US)
+
+
+def test_the_edge_follows_what_becomes_lawful_and_what_no_longer_is(cluster: Cluster, dublin: Caller) -> None:
+    def asked() -> Answer:
+        return dublin.call("GET", "tenants?limit=1", "eu", x_region_preference=US)
+
+    assert asked().problem == "region-not-lawful"
+    body = {"zone": "eu", "to": US, "instrument": "scc", "entities": ["tenant"]}
+    made = dublin.call("POST", "transfers", "eu", body)
+    assert made.status == 201, made.body
+    await_that(lambda: asked().status == 200, "the edge to know of the transfer")
+    revoked = dublin.call("POST", f"transfers/{json.loads(made.body)['id']}/revoke", "eu")
+    assert revoked.status == 200, revoked.body
+    await_that(lambda: asked().status == 403, "the edge to know that it was revoked")
 
 
 def test_nothing_crosses_a_link_in_the_clear(cluster: Cluster, dublin: Caller) -> None:
