@@ -10,11 +10,11 @@ from acgs2.errors import PROBLEM_TYPES
 __all__ = ["NOTHING_STORED", "PROBLEM", "direct", "local_replies", "set_header"]
 
 PROBLEM = "application/problem+json"
-
-#: On a 503 that says that nothing was stored: whoever sent it may send it elsewhere.
+#: On a 503 that says that nothing was stored, so that whoever sent it may send it elsewhere. The edge speaks
+#: of its last try: an earlier one may have stored what may be done twice.
 NOTHING_STORED = "x-acgs2-nothing-stored"
-#: Which of Envoy's response flags, the status, the problem, what it says, and what to do. A region's gateway
-#: knows that what it could not hand on was not stored. The edge speaks of its last try, not of those before.
+
+#: Which of Envoy's response flags, the status, the problem, what it says, and what to do.
 _FLAGS: tuple[tuple[tuple[str, ...], int, str, str, str], ...] = (
     (
         ("UH", "NC"),
@@ -76,17 +76,12 @@ def set_header(name: str, value: str) -> api.HeaderValueOption:
 
 
 def _mapper(
-    filter_: api.AccessLogFilter,
-    status: int,
-    reference: str,
-    detail: str,
-    hint: str,
-    *,
-    stored_nothing: bool = False,
+    filter_: api.AccessLogFilter, status: int, reference: str, detail: str, hint: str
 ) -> api.ResponseMapper:
-    headers = [set_header("retry-after", "1")] if status == 503 else []
-    headers += [set_header(NOTHING_STORED, "1")] if stored_nothing else []
     body = _document(status, reference, detail, hint)
+    headers = [set_header("retry-after", "1")] if status == 503 else []
+    if status == 503 and reference != "outcome-unknown":
+        headers.append(set_header(NOTHING_STORED, "1"))
     return api.ResponseMapper(
         filter=filter_,
         status_code=status,
@@ -103,8 +98,7 @@ def local_replies(*, edge: bool) -> api.LocalReplyConfig:
         if not edge and "UH" in flags:
             # At a gateway there is one region to be away.
             reference, detail = "region-not-serving", "The region's server does not answer."  # noqa: PLW2901
-        stored_nothing = not edge and flags in (("UH", "NC"), ("UO",), ("UF",))
-        found.append(_mapper(by_flag, status, reference, detail, hint, stored_nothing=stored_nothing))
+        found.append(_mapper(by_flag, status, reference, detail, hint))
     for status, reference, detail, hint in _STATUS:
         value = api.RuntimeUInt32(default_value=status, runtime_key=f"acgs2.status.{status}")
         equal = api.StatusCodeFilter(comparison=api.ComparisonFilter(op="EQ", value=value))

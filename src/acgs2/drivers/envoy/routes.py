@@ -17,10 +17,10 @@ __all__ = ["Traffic", "order_name", "table"]
 
 ZONE = "x-data-sovereignty"
 PREFERENCE = "x-region-preference"
+#: When to try again what may be done twice, and what can only have been done if it was begun.
+_ANYWHERE = "connect-failure,refused-stream,reset,retriable-status-codes"
+_CODES = (502, 503, 504)
 _NEVER_BEGAN = "connect-failure,refused-stream,reset-before-request"
-#: Whatever became of it: the connection ended, or the region's gateway says so of its server.
-_ANYHOW = "reset,retriable-status-codes"
-_SILENT = (502, 503, 504)
 Order = tuple[str, tuple[str, ...]]
 
 
@@ -210,17 +210,16 @@ def _classes(entity: Entity | None) -> list[_Class]:
             "read",
             Kind.READ,
             [_matching(":method", "^(GET|HEAD)$")],
-            f"{_NEVER_BEGAN},{_ANYHOW}",
-            _SILENT,
+            _ANYWHERE,
+            _CODES,
         )
     ]
-    not_stored = f"{_NEVER_BEGAN},retriable-headers"
+    stored = f"{_NEVER_BEGAN},retriable-headers"
     if entity is not None and entity.strategy is not Strategy.VERSIONED:
         keyed = [_header(":method", "POST"), _header("idempotency-key", "", present=True)]
-        erases = [_header(":method", "DELETE")]
-        found.append(_Class("create", write, keyed, f"{not_stored},{_ANYHOW}", _SILENT))
-        found.append(_Class("erase", write, erases, f"{not_stored},{_ANYHOW}", _SILENT))
-    found.append(_Class("write", write, [], not_stored))
+        found.append(_Class("create", write, keyed, _ANYWHERE, _CODES))
+        found.append(_Class("erase", write, [_header(":method", "DELETE")], _ANYWHERE, _CODES))
+    found.append(_Class("write", write, [], stored))
     return found
 
 
