@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from acgs2.cli.shared import JSON, call, cluster, console, emit, table
-from acgs2.errors import AcgsError, UnavailableError
+from acgs2.errors import AcgsError, InputError, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from acgs2.local.cluster import Cluster
 
 app = typer.Typer(no_args_is_help=True)
@@ -32,6 +34,8 @@ def show(
     found = cluster()
     topology, shares = found.state.topology, read_shares(found.state)
     rights = _rights(found)
+    _check(zone, sorted(rights.zones), "zone")
+    _check(entity, sorted({name for _, name in rights.holders}), "entity")
     rows: list[dict[str, Any]] = []
     for place in topology.places:
         for name in [zone] if zone else sorted(rights.zones):
@@ -82,6 +86,14 @@ def drain(region: str = _REGION, as_json: bool = JSON) -> None:
 def restore(region: str = _REGION, as_json: bool = JSON) -> None:
     """Send a region all that is its own again."""
     _change(region, as_json, weight=100, down=False)
+
+
+def _check(name: str, known: Sequence[str], what: str) -> None:
+    """Refuse a name that there is not; raises InputError."""
+    if name and name not in known:
+        raise InputError(
+            f"{what}-unknown", f"There is no {what} {name!r}.", hint=f"There are: {', '.join(known)}."
+        )
 
 
 def _change(region: str, as_json: bool, *, weight: int | None = None, down: bool | None = None) -> None:

@@ -138,6 +138,6 @@ class Proxies:
         node = f"{component} {name}" if name != component else name
         path = bootstrap(self._folder(name), node, admin=self._admin(name))
         command = [str(self._program), "-c", str(path), "--concurrency", str(workers)]
-        command += ["--disable-hot-restart", "--log-level", "warning"]
+        command += ["--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "1000"]
         log = self._state.logs / (f"{name}.{component}.log" if name != component else f"{name}.log")
         return Child(name, component, command, log, Owner())

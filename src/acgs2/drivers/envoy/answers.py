@@ -10,7 +10,8 @@ from acgs2.errors import PROBLEM_TYPES
 __all__ = ["NOTHING_STORED", "PROBLEM", "direct", "local_replies", "set_header"]
 
 PROBLEM = "application/problem+json"
-#: On a 503 that says that nothing was stored.
+#: On a 503 that says that nothing was stored, so that whoever sent it may send it elsewhere. The edge speaks
+#: of its last try: an earlier one may have stored what may be done twice.
 NOTHING_STORED = "x-acgs2-nothing-stored"
 
 #: Which of Envoy's response flags, the status, the problem, what it says, and what to do.
@@ -20,16 +21,22 @@ _FLAGS: tuple[tuple[tuple[str, ...], int, str, str, str], ...] = (
         503,
         "no-lawful-target",
         "No region that may take this is well.",
-        "Try again later; nothing was stored.",
+        "Try again later, a write with the same Idempotency-Key.",
     ),
     (
         ("UO",),
         503,
         "overloaded",
         "Too much is under way to the region.",
-        "Try again in a moment; nothing was stored.",
+        "Try again in a moment, a write with the same Idempotency-Key.",
     ),
-    (("UF",), 503, "region-away", "The region cannot be reached.", "Try again; nothing was stored."),
+    (
+        ("UF",),
+        503,
+        "region-away",
+        "The region cannot be reached.",
+        "Try again, a write with the same Idempotency-Key.",
+    ),
     (
         ("UC", "UR", "LR", "UT"),
         503,

@@ -219,6 +219,7 @@ class Thresholds(Message):
     max_pending_requests: int
     max_retries: int
     track_remaining: bool
+    max_requests: int | None = None
 
 
 class CircuitBreakers(Message):
@@ -283,7 +284,6 @@ class Cluster(Message):
     outlier_detection: OutlierDetection | None = None
     transport_socket: TransportSocket | None = None
     typed_extension_protocol_options: Mapping[str, Message] = {}
-    close_connections_on_host_health_failure: bool = False
 
 
 # --- envoy.config.route.v3, envoy.extensions.retry
@@ -293,6 +293,7 @@ class HeaderMatcher(Message):
     name: str
     string_match: StringMatcher | None = None
     present_match: bool = False
+    invert_match: bool = False
     treat_missing_header_as_empty: bool = False
 
 
@@ -426,6 +427,18 @@ class Router(Message, tag_field="@type", tag=f"{_ANY}extensions.filters.http.rou
     pass
 
 
+class HeaderRemoval(Message):
+    remove: str
+
+
+class EarlyHeaderMutation(
+    Message,
+    tag_field="@type",
+    tag=f"{_ANY}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+):
+    mutations: Sequence[HeaderRemoval]
+
+
 class Rds(Message):
     config_source: ConfigSource
     route_config_name: str
@@ -436,19 +449,19 @@ class OpenTelemetryConfig(Message, tag_field="@type", tag=f"{_ANY}config.trace.v
     service_name: str
 
 
-class Literal(Message):
+class CustomTagLiteral(Message):
     value: str
 
 
 class CustomTag(Message):
     tag: str
-    literal: Literal
+    literal: CustomTagLiteral
 
 
 class Tracing(Message):
     provider: Extension
     max_path_tag_length: int
-    custom_tags: Sequence[CustomTag]
+    custom_tags: Sequence[CustomTag] = ()
 
 
 class HttpConnectionManager(
@@ -475,6 +488,7 @@ class HttpConnectionManager(
     path_with_escaped_slashes_action: str
     strip_any_host_port: bool
     local_reply_config: LocalReplyConfig
+    early_header_mutation_extensions: Sequence[Extension] = ()
     route_config: RouteConfiguration | None = None
     rds: Rds | None = None
     tracing: Tracing | None = None
@@ -543,9 +557,19 @@ class OverloadManager(Message):
     resource_monitors: Sequence[Extension]
 
 
+class RuntimeLayer(Message):
+    name: str
+    static_layer: Mapping[str, object]
+
+
+class LayeredRuntime(Message):
+    layers: Sequence[RuntimeLayer]
+
+
 class Bootstrap(Message):
     node: Node
     overload_manager: OverloadManager
+    layered_runtime: LayeredRuntime
     static_resources: StaticResources | None = None
     dynamic_resources: DynamicResources | None = None
     admin: Admin | None = None

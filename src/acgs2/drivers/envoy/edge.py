@@ -8,13 +8,13 @@ from pathlib import Path
 
 from acgs2.drivers.envoy import api
 from acgs2.drivers.envoy.files import Resources, routes_path
-from acgs2.drivers.envoy.gateway import region_uri
+from acgs2.drivers.envoy.gateway import front_name, region_uri
 from acgs2.drivers.envoy.manager import http_manager
 from acgs2.drivers.envoy.parts import (
-    circuit_breakers,
     client_tls,
+    edge_breakers,
     far_check,
-    http_options,
+    http2_options,
     local_cluster,
     loopback,
     outlier_detection,
@@ -112,17 +112,18 @@ def edge_files(
 def _region(site: EdgeSite, topology: Topology, place: str, region: str, port: int) -> api.Cluster:
     """Return the way from a place to a region."""
     limits, failover, domain = topology.front.limits, topology.failover, topology.domain
-    name = f"api.{region}.{domain}"
     made = local_cluster(order_name(place, (region,)), port)
     made.transport_socket = client_tls(
-        site.tls, IDENTITY, server_name=name, peer=region_uri(domain, region), protocols=["h2"]
+        site.tls,
+        IDENTITY,
+        server_name=front_name(region),
+        peer=region_uri(domain, region),
+        protocols=["h2"],
     )
-    made.typed_extension_protocol_options = http_options(two=True, idle_s=3600)
-    made.circuit_breakers = circuit_breakers(limits)
+    made.typed_extension_protocol_options = http2_options(failover, idle_s=3600)
+    made.circuit_breakers = edge_breakers()
     made.outlier_detection = outlier_detection(limits)
-    made.health_checks = [far_check("/health/ready", name, failover)]
-    # What is under way to a region that is known to be down fails now, not when its time is up.
-    made.close_connections_on_host_health_failure = True
+    made.health_checks = [far_check("/health/ready", front_name(region), failover)]
     return made
 
 
@@ -134,4 +135,6 @@ def _order(place: str, order: tuple[str, ...]) -> api.Cluster:
         cluster_type=api.CustomClusterType(name="envoy.clusters.aggregate", typed_config=config),
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=seconds(5),
+        # Retries are counted here, not where they go.
+        circuit_breakers=edge_breakers(),
     )

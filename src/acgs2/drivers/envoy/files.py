@@ -15,6 +15,13 @@ __all__ = ["Resources", "bootstrap", "routes_path", "static", "write"]
 
 #: Connections that clients may hold open at one proxy; the next are refused, and those that are open go on.
 _CONNECTIONS = 15_000
+_RUNTIME = {
+    # A header that is sent twice is one list. If one value of several were enough for a match, a body that is
+    # said to be of two zones would go to either.
+    "envoy.reloadable_features.match_headers_individually": False,
+    # A list of all regions is a long pattern; none comes from outside.
+    "re2.max_program_size.error_level": 10_000,
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ def _bootstrap(name: str) -> api.Bootstrap:
     return api.Bootstrap(
         node=api.Node(id=name, cluster="acgs2"),
         overload_manager=api.OverloadManager(resource_monitors=[monitor]),
+        layered_runtime=api.LayeredRuntime(layers=[api.RuntimeLayer(name="ours", static_layer=_RUNTIME)]),
     )
 
 

@@ -14,7 +14,7 @@ from acgs2.drivers.envoy.parts import (
     NEVER,
     circuit_breakers,
     client_tls,
-    http_options,
+    http1_options,
     local_cluster,
     loopback,
     near_check,
@@ -27,10 +27,12 @@ from acgs2.drivers.envoy.traces import tracing
 from acgs2.model import entities
 from acgs2.topology import Failover, Limits
 
-__all__ = ["GatewaySite", "gateway_files", "region_uri"]
+__all__ = ["GatewaySite", "edge_uri", "front_name", "gateway_files", "region_uri"]
 
 _SERVER = "server"
 _TRIES = "connect-failure,refused-stream"
+#: Tells which name a client asks for.
+_INSPECTOR = api.Extension(name="tls_inspector", typed_config=api.TlsInspector())
 
 
 @dataclass(frozen=True)
@@ -65,32 +67,23 @@ def region_uri(domain: str, region: str = "") -> str:
     return f"spiffe://{domain}/region/{region}"
 
 
+def edge_uri(domain: str) -> str:
+    """Return the identity of the edge in its certificate (SPIFFE ID)."""
+    return f"spiffe://{domain}/edge"
+
+
+def front_name(region: str) -> str:
+    """Return the name by which the edge asks for a region's gateway; clients use that of its endpoint."""
+    return f"edge.{region}"
+
+
 def gateway_files(site: GatewaySite) -> Resources:
     """Return what the gateway of a region is told."""
     traced, collectors = tracing(site.otlp, f"gateway {site.region}")
-    front = api.Listener(
-        name="gateway",
-        address=loopback(site.port),
-        per_connection_buffer_limit_bytes=64 * 1024,
-        filter_chains=[
-            api.FilterChain(
-                filters=[
-                    api.Extension(
-                        name="http",
-                        typed_config=http_manager(
-                            "gateway", site.access_log, table=_table(site), tracing=traced, edge=False
-                        ),
-                    )
-                ],
-                transport_socket=server_tls(site.tls, site.region, protocols=["h2", "http/1.1"]),
-                transport_socket_connect_timeout=seconds(10),
-            )
-        ],
-    )
     own, admin = stats(site.stats_port, site.admin, site.access_log)
     egress = [_egress(peer, port) for peer, (port, _) in site.egress.items()]
     return Resources(
-        listeners=[front, _mesh(site), *egress, *own],
+        listeners=[_front(site, traced), _mesh(site), *egress, *own],
         clusters=[
             _server(site),
             local_cluster("database", site.database_port),
@@ -98,6 +91,36 @@ def gateway_files(site: GatewaySite) -> Resources:
             *collectors,
             *admin,
         ],
+    )
+
+
+def _front(site: GatewaySite, traced: api.Tracing | None) -> api.Listener:
+    """Return where clients and the edge come in; the edge is known by its certificate."""
+
+    def chain(*, trusted: bool) -> api.FilterChain:
+        manager = http_manager(
+            "gateway", site.access_log, table=_table(site), tracing=traced, edge=False, trusted=trusted
+        )
+        return api.FilterChain(
+            filter_chain_match=api.FilterChainMatch(server_names=[front_name(site.region)])
+            if trusted
+            else None,
+            filters=[api.Extension(name="http", typed_config=manager)],
+            transport_socket=server_tls(
+                site.tls,
+                site.region,
+                protocols=["h2", "http/1.1"],
+                peers=edge_uri(site.domain) if trusted else None,
+            ),
+            transport_socket_connect_timeout=seconds(10),
+        )
+
+    return api.Listener(
+        name="gateway",
+        address=loopback(site.port),
+        per_connection_buffer_limit_bytes=64 * 1024,
+        listener_filters=[_INSPECTOR],
+        filter_chains=[chain(trusted=True), chain(trusted=False)],
     )
 
 
@@ -147,14 +170,16 @@ def _server(site: GatewaySite) -> api.Cluster:
     made.outlier_detection = outlier_detection(site.limits)
     made.health_checks = [near_check("/health/live", site.failover)]
     # Shorter than the server keeps an unused connection, so that none is used just as it is closed.
-    made.typed_extension_protocol_options = http_options(two=False, idle_s=5)
+    made.typed_extension_protocol_options = http1_options(idle_s=5)
     return made
 
 
 def _mesh(site: GatewaySite) -> api.Listener:
     """Return where other regions come in: to this region's database, with a region's certificate only."""
+    # The second is what its certificate is for: who asks whether it presents that one verifies the name.
+    names = [_database_name(site.region), f"api.{site.region}.{site.domain}"]
     chain = api.FilterChain(
-        filter_chain_match=api.FilterChainMatch(server_names=[_database_name(site.region)]),
+        filter_chain_match=api.FilterChainMatch(server_names=names),
         filters=[_tcp("mesh", "database")],
         transport_socket=server_tls(
             site.tls, site.region, protocols=["postgresql"], peers=region_uri(site.domain)
@@ -164,7 +189,7 @@ def _mesh(site: GatewaySite) -> api.Listener:
     return api.Listener(
         name="mesh",
         address=loopback(site.mesh_port),
-        listener_filters=[api.Extension(name="tls_inspector", typed_config=api.TlsInspector())],
+        listener_filters=[_INSPECTOR],
         filter_chains=[chain],
     )
 

@@ -18,7 +18,8 @@ __all__ = ["access_log", "http_manager"]
 _FIELDS: dict[str, str] = {
     "at": "%START_TIME%",
     "route": "%ROUTE_NAME%",
-    "method": "%REQ(:METHOD)%",
+    # As much as the longest of the usual ones: any word may be sent as one.
+    "method": "%REQ(:METHOD):7%",
     "protocol": "%PROTOCOL%",
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
@@ -35,6 +36,15 @@ _FIELDS: dict[str, str] = {
 }
 
 
+#: What would go into traces with whatever a client puts there.
+_FORGET = api.Extension(
+    name="forget",
+    typed_config=api.EarlyHeaderMutation(
+        mutations=[api.HeaderRemoval(remove=name) for name in ("tracestate", "baggage")]
+    ),
+)
+
+
 def access_log(path: Path) -> api.Extension:
     """Return a log of requests as JSON lines without personal data."""
     format_ = api.SubstitutionFormatString(json_format=_FIELDS, omit_empty_values=True)
@@ -49,6 +59,7 @@ def http_manager(
     rds: api.Rds | None = None,
     tracing: api.Tracing | None = None,
     edge: bool,
+    trusted: bool = False,
 ) -> api.HttpConnectionManager:
     """Return the connection manager of a listener.
 
@@ -58,12 +69,15 @@ def http_manager(
         table: its routes, or None where they come from a file.
         rds: the file that they come from.
         tracing: where spans go.
-        edge: whether clients reach it directly first, so that what they claim about themselves is dropped.
+        edge: whether this is the edge, and not a region's gateway.
+        trusted: whether only the edge gets here, so that requests keep the ids that they have; a client's own
+            are replaced, for they are logged.
     """
     options: dict[str, Value] = {"route_config": table} if table is not None else {"rds": rds}
     return api.HttpConnectionManager(
         stat_prefix=name,
         **options,
+        early_header_mutation_extensions=[_FORGET],
         http_filters=[api.Extension(name="router", typed_config=api.Router())],
         common_http_protocol_options=api.HttpProtocolOptions(
             idle_timeout=seconds(60 if edge else 300),
@@ -83,7 +97,7 @@ def http_manager(
         access_log=[access_log(log)],
         use_remote_address=True,
         skip_xff_append=True,
-        preserve_external_request_id=not edge,
+        preserve_external_request_id=trusted,
         always_set_request_id_in_response=True,
         normalize_path=True,
         merge_slashes=True,

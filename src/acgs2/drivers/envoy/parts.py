@@ -13,8 +13,10 @@ __all__ = [
     "circuit_breakers",
     "client_tls",
     "collector_cluster",
+    "edge_breakers",
     "far_check",
-    "http_options",
+    "http1_options",
+    "http2_options",
     "local_cluster",
     "loopback",
     "near_check",
@@ -28,6 +30,7 @@ NEVER = "0s"
 _HOST = "127.0.0.1"
 #: Two connections that one handshake each has to go through before the far end may be told anything.
 _CONNECT_S = 5.0
+_EDGE_REQUESTS = 1024
 
 
 def seconds(value: float) -> str:
@@ -153,6 +156,25 @@ def circuit_breakers(limits: Limits) -> api.CircuitBreakers:
     return api.CircuitBreakers(thresholds=[most])
 
 
+def edge_breakers() -> api.CircuitBreakers:
+    """Return how much may be under way from the edge to a region: what a region takes, its gateway says.
+
+    All goes over one connection; whoever comes before it is made waits for it. When a region is lost, all
+    that is under way to it waits for the connection to the next one at once.
+    """
+    return api.CircuitBreakers(
+        thresholds=[
+            api.Thresholds(
+                max_connections=_EDGE_REQUESTS,
+                max_pending_requests=_EDGE_REQUESTS,
+                max_requests=_EDGE_REQUESTS,
+                max_retries=_EDGE_REQUESTS,
+                track_remaining=True,
+            )
+        ]
+    )
+
+
 def outlier_detection(limits: Limits) -> api.OutlierDetection:
     """Return when a region that cannot be reached is left alone for a while."""
     return api.OutlierDetection(
@@ -199,18 +221,27 @@ def near_check(path: str, failover: Failover) -> api.HealthCheck:
     )
 
 
-def http_options(*, two: bool, idle_s: float) -> dict[str, api.Message]:
-    """Return which HTTP is spoken to a cluster, and for how long an unused connection is kept."""
-    explicit = api.ExplicitHttpConfig(
-        http2_protocol_options=api.Http2ProtocolOptions(
-            connection_keepalive=api.KeepaliveSettings(interval=seconds(5), timeout=seconds(3)),
-        )
-        if two
-        else None,
-        http_protocol_options=None if two else api.Http1ProtocolOptions(),
+def http1_options(*, idle_s: float) -> dict[str, api.Message]:
+    """Return that HTTP/1.1 is spoken to a cluster, and for how long an unused connection is kept."""
+    return _options(api.ExplicitHttpConfig(http_protocol_options=api.Http1ProtocolOptions()), idle_s)
+
+
+def http2_options(failover: Failover, *, idle_s: float) -> dict[str, api.Message]:
+    """Return that HTTP/2 is spoken to a cluster.
+
+    Connections are probed as regions are: what is under way to one that has fallen silent fails when its
+    probes do, not when its time is up.
+    """
+    alive = api.KeepaliveSettings(
+        interval=seconds(failover.interval_s), timeout=seconds(failover.interval_s * failover.failures)
     )
+    two = api.Http2ProtocolOptions(connection_keepalive=alive)
+    return _options(api.ExplicitHttpConfig(http2_protocol_options=two), idle_s)
+
+
+def _options(explicit: api.ExplicitHttpConfig, idle_s: float) -> dict[str, api.Message]:
     options = api.UpstreamHttpProtocolOptions(
         explicit_http_config=explicit,
         common_http_protocol_options=api.HttpProtocolOptions(idle_timeout=seconds(idle_s)),
     )
-    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": (options)}
+    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}

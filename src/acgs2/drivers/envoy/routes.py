@@ -81,7 +81,7 @@ class _Table:
             yield from self._zone(zone)
         yield direct(
             "zone unknown",
-            api.RouteMatch(prefix="/api/v1/", headers=[_header(ZONE, "", present=True)]),
+            api.RouteMatch(prefix="/", headers=[_header(ZONE, "", present=True)]),
             400,
             "zone-unknown",
             f"The header {ZONE} names no zone.",
@@ -93,7 +93,8 @@ class _Table:
         for entity in [e for e in entities().values() if e.residency is Residency.ZONE]:
             path = api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
             yield from self._choices(zone, path, entity)
-        yield from self._choices(zone, api.RouteMatch(prefix="/api/v1/"), None)
+        # Whatever the path: who mistypes it sends the same body.
+        yield from self._choices(zone, api.RouteMatch(prefix="/"), None)
 
     def _choices(self, zone: str, path: api.RouteMatch, entity: Entity | None) -> Iterator[api.Route]:
         """Yield the routes of one zone and path: left to us, a lawful region, an unlawful one."""
@@ -121,25 +122,26 @@ class _Table:
 
     def _zoneless(self) -> Iterator[api.Route]:
         """Yield the routes of requests about no zone: reading is left to the region, writing needs one."""
+        writes = _matching(":method", "^(GET|HEAD|OPTIONS)$", invert=True)
         for entity in [e for e in entities().values() if e.residency is Residency.ZONE]:
             path = api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
-            yield direct(
-                f"{entity.path} zone missing",
-                _match(path, [_matching(":method", "^(POST|PUT|PATCH|DELETE)$")]),
-                400,
-                "zone-missing",
-                f"A write needs the header {ZONE}.",
-                "Name the zone that the data belongs to, such as eu.",
-            )
+            yield _zone_missing(f"{entity.path} zone missing", _match(path, [writes]))
+        # What operators do to the register, and to one region.
+        yield from self._to_any("api", api.RouteMatch(prefix="/api/v1/"))
         anything = api.RouteMatch(prefix="/")
+        yield _zone_missing("zone missing", _match(anything, [writes]))
+        yield from self._to_any("any", anything)
+
+    def _to_any(self, name: str, path: api.RouteMatch) -> Iterator[api.Route]:
+        """Yield the routes of what is about no zone, to all regions that serve clients."""
         for each in _classes(None):
             decided = self._decide(None, "auto", None, each.kind)
-            yield self._to(f"any {each.name}", _match(anything, [*each.headers, _auto()]), decided, each)
+            yield self._to(f"{name} {each.name}", _match(path, [*each.headers, _auto()]), decided, each)
             for region in decided.lawful:
                 chosen = self._decide(None, region, None, each.kind)
-                match = _match(anything, [*each.headers, _header(PREFERENCE, region)])
-                yield self._to(f"any {each.name} {region}", match, chosen, each)
-        yield self._region_unknown(anything)
+                match = _match(path, [*each.headers, _header(PREFERENCE, region)])
+                yield self._to(f"{name} {each.name} {region}", match, chosen, each)
+        yield self._region_unknown(path)
 
     def _region_unknown(self, match: api.RouteMatch) -> api.Route:
         return direct(
@@ -246,6 +248,17 @@ def _retry(each: _Class, limits: Limits) -> api.RetryPolicy:
     )
 
 
+def _zone_missing(name: str, match: api.RouteMatch) -> api.Route:
+    return direct(
+        name,
+        match,
+        400,
+        "zone-missing",
+        f"A write needs the header {ZONE}.",
+        "Name the zone that the data belongs to, such as eu.",
+    )
+
+
 def _match(path: api.RouteMatch, headers: Sequence[api.HeaderMatcher]) -> api.RouteMatch:
     return api.RouteMatch(
         prefix=path.prefix, path_separated_prefix=path.path_separated_prefix, headers=[*headers]
@@ -258,9 +271,9 @@ def _header(name: str, value: str, *, present: bool = False) -> api.HeaderMatche
     return api.HeaderMatcher(name=name, string_match=api.StringMatcher(exact=value))
 
 
-def _matching(name: str, regex: str) -> api.HeaderMatcher:
+def _matching(name: str, regex: str, *, invert: bool = False) -> api.HeaderMatcher:
     text = api.StringMatcher(safe_regex=api.RegexMatcher(regex=regex))
-    return api.HeaderMatcher(name=name, string_match=text)
+    return api.HeaderMatcher(name=name, string_match=text, invert_match=invert)
 
 
 def _auto() -> api.HeaderMatcher:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.parts import collector_cluster, http_options, seconds
+from acgs2.drivers.envoy.parts import collector_cluster, http1_options, seconds
 
 __all__ = ["tracing"]
 
 _COLLECTOR = "collector"
 #: What Envoy says of whoever asks, whether one wants it or not; here it says nothing instead.
-_PERSONAL = ("http.url", "user_agent", "peer.address", "downstream_cluster")
+_PERSONAL = ("http.url", "user_agent", "peer.address", "downstream_cluster", "guid:x-client-trace-id")
 
 
 def tracing(otlp: str | None, name: str) -> tuple[api.Tracing | None, list[api.Cluster]]:
@@ -31,9 +31,10 @@ def tracing(otlp: str | None, name: str) -> tuple[api.Tracing | None, list[api.C
     )
     made = api.Tracing(
         provider=api.Extension(name="opentelemetry", typed_config=provider),
+        # Whoever begins the trace decides whether it is kept; a span of ours has nothing else of a client's.
         max_path_tag_length=1,
-        custom_tags=[api.CustomTag(tag=tag, literal=api.Literal(value="-")) for tag in _PERSONAL],
+        custom_tags=[api.CustomTag(tag=tag, literal=api.CustomTagLiteral(value="-")) for tag in _PERSONAL],
     )
     collector = collector_cluster(_COLLECTOR, url.hostname or "", port, tls=url.scheme == "https")
-    collector.typed_extension_protocol_options = http_options(two=False, idle_s=60)
+    collector.typed_extension_protocol_options = http1_options(idle_s=60)
     return made, [collector]
