@@ -3,6 +3,7 @@
 from acgs2.topology.links import Link
 from acgs2.topology.load import builtin, load, locate, parse
 from acgs2.topology.models import (
+    Clients,
     DatabaseAgreement,
     EtcdAgreement,
     Failover,
@@ -18,6 +19,7 @@ from acgs2.topology.models import (
 )
 
 __all__ = [
+    "Clients",
     "DatabaseAgreement",
     "EtcdAgreement",
     "Failover",

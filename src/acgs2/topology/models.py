@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from acgs2.topology.links import Link, link_of, links_between
 
 __all__ = [
+    "Clients",
     "DatabaseAgreement",
     "EtcdAgreement",
     "Failover",
@@ -152,6 +153,15 @@ class Limits(Section):
     timeout_s: float = Field(default=30, gt=0)
 
 
+class Clients(Section):
+    """How long a client of a proxy may take; who is slower is told so and let go."""
+
+    handshake_s: float = Field(default=10, gt=0, description="until TLS is agreed")
+    headers_s: float = Field(default=10, gt=0, description="until the headers are there")
+    request_s: float = Field(default=30, gt=0, description="until the body is there")
+    silence_s: float = Field(default=35, gt=0, description="without a byte in a request or its answer")
+
+
 class HealthCheck(Section):
     """How DNS looks at a region; Route 53 knows intervals of 10 and 30 s."""
 
@@ -165,6 +175,7 @@ class Front(Section):
     """The way in: limits of gateways and edge, and what DNS is told."""
 
     limits: Limits = Limits()
+    clients: Clients = Clients()
     health_check: HealthCheck = HealthCheck()
     ttl_s: int = Field(default=60, ge=0, le=3600, description="how long DNS answers are kept")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.answers import direct, set_header
+from acgs2.drivers.envoy.answers import direct, malformed, set_header
 from acgs2.drivers.envoy.files import Resources
 from acgs2.drivers.envoy.manager import http_manager
 from acgs2.drivers.envoy.parts import (
@@ -24,7 +24,7 @@ from acgs2.drivers.envoy.parts import (
 )
 from acgs2.drivers.envoy.traces import tracing
 from acgs2.model import entities
-from acgs2.topology import Failover, Limits
+from acgs2.topology import Clients, Failover, Limits
 
 __all__ = ["GatewaySite", "gateway_files", "region_uri"]
 
@@ -51,6 +51,7 @@ class GatewaySite:
     database_port: int
     egress: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    clients: Clients = field(default_factory=Clients)
     failover: Failover = field(default_factory=Failover)
     otlp_port: int | None = None
 
@@ -73,12 +74,17 @@ def gateway_files(site: GatewaySite) -> Resources:
                     api.Extension(
                         name="http",
                         typed_config=http_manager(
-                            "gateway", site.access_log, table=_table(site), tracing=traced, edge=False
+                            "gateway",
+                            site.access_log,
+                            table=_table(site),
+                            tracing=traced,
+                            clients=site.clients,
+                            edge=False,
                         ),
                     )
                 ],
                 transport_socket=server_tls(site.tls, site.region, protocols=["h2", "http/1.1"]),
-                transport_socket_connect_timeout=seconds(10),
+                transport_socket_connect_timeout=seconds(site.clients.handshake_s),
             )
         ],
     )
@@ -125,7 +131,7 @@ def _table(site: GatewaySite) -> api.RouteConfiguration:
         to_server("api", api.RouteMatch(prefix="/api/")),
         to_server("other", api.RouteMatch(prefix="/")),
     ]
-    host = api.VirtualHost(name="region", domains=["*"], routes=[metrics, *named, *rest])
+    host = api.VirtualHost(name="region", domains=["*"], routes=[malformed(), metrics, *named, *rest])
     return api.RouteConfiguration(
         name="gateway",
         virtual_hosts=[host],
