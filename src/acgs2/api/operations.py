@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, LiteralString, cast
 
+import msgspec
 import psycopg
 from litestar import Request, Response, get
 from litestar.params import QueryParameter
@@ -34,10 +35,13 @@ async def _rows(request: Http, name: str, **parameters: Any) -> list[dict[str, A
         return await cursor.fetchall()
 
 
-@get("/openapi.json", include_in_schema=False, media_type="application/vnd.oai.openapi+json")
-async def openapi(request: Http) -> dict[str, Any]:
-    """Answer with the OpenAPI 3.1 description of this API."""
-    return request.app.openapi_schema.to_schema()
+@get("/openapi.json", include_in_schema=False)
+async def openapi(request: Http) -> Response[bytes]:
+    """Answer with the OpenAPI 3.1 description of this API; anybody may ask, so it is written once."""
+    state = request.app.state
+    if "openapi" not in state:
+        state.openapi = msgspec.json.encode(request.app.openapi_schema.to_schema())
+    return Response(state.openapi, media_type="application/vnd.oai.openapi+json")
 
 
 @get("/health/live", summary="The process runs", include_in_schema=False)

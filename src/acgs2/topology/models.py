@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cached_property
 from ipaddress import IPv4Network
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from acgs2.topology.links import Link, link_of, links_between
 
@@ -178,6 +178,15 @@ class Front(Section):
     clients: Clients = Clients()
     health_check: HealthCheck = HealthCheck()
     ttl_s: int = Field(default=60, ge=0, le=3600, description="how long DNS answers are kept")
+
+    @model_validator(mode="after")
+    def _patient(self) -> Self:
+        if self.clients.silence_s <= self.limits.timeout_s:
+            raise ValueError(
+                "clients.silence_s must be longer than limits.timeout_s: "
+                "who waits for a region would be told to have been slow"
+            )
+        return self
 
 
 class DatabaseAgreement(Section):
