@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.answers import direct, malformed
+from acgs2.drivers.envoy.answers import NOTHING_STORED, direct, malformed
 from acgs2.drivers.envoy.parts import seconds
 from acgs2.model import entities
 from acgs2.model.entity import Entity, Residency, Strategy
@@ -17,8 +17,6 @@ __all__ = ["Traffic", "order_name", "table"]
 
 ZONE = "x-data-sovereignty"
 PREFERENCE = "x-region-preference"
-#: On a 503 that says that nothing was stored.
-NOTHING_STORED = "x-acgs2-nothing-stored"
 #: When to try again what may be done twice, and what can only have been done if it was begun.
 _ANYWHERE = "connect-failure,refused-stream,reset,retriable-status-codes"
 _CODES = (502, 503, 504)
