@@ -21,6 +21,8 @@ __all__ = ["Principal", "TokenError", "Verifier", "create_keys", "mint"]
 
 ROLES = ("operator", "service", "agent")
 _ALGORITHM = "Ed25519"
+#: Regions write with clocks up to 500 ms apart, and tokens know whole seconds.
+_LEEWAY_S = 1
 
 
 class TokenError(AcgsError):
@@ -100,6 +102,7 @@ class Verifier:
     def __init__(self, jwks: Path, audience: str) -> None:
         self._keys = KeySet.import_key_set(json.loads(jwks.read_text(encoding="utf-8")))
         self._rules = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY_S,
             iss={"essential": True, "value": "acgs2"},
             aud={"essential": True, "value": audience},
             sub={"essential": True},

@@ -67,7 +67,9 @@ class Door:
 
     def tcp(self, timeout_s: float = 10) -> socket.socket:
         """Return a connection without TLS."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     def context(self, *protocols: str) -> ssl.SSLContext:
         """Return what is trusted, and what is offered by ALPN."""

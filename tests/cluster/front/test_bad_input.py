@@ -149,13 +149,26 @@ def test_what_may_be_overlooked_is_read_in_one_way(place: Place, door: Door) -> 
         assert b'"zone":"eu"' in answer.body
 
 
+SMUGGLING = ("length and chunks", "two lengths", "a list of lengths", "coding twice", "chunk size overflows")
+
+
 def test_what_comes_after_a_refused_request_is_not_taken_for_another(place: Place, door: Door) -> None:
     token = place.token()
-    for name in ("length and chunks", "two lengths", "coding twice", "chunk size overflows"):
-        with door.tls("http/1.1") as sock:
+    with ExitStack() as stack:
+        socks = [stack.enter_context(door.tls("http/1.1")) for _ in SMUGGLING]
+        for sock, name in zip(socks, SMUGGLING, strict=True):
             sock.sendall((HEADS | CHUNKS)[name](token) + post(token))
+        for sock in socks:
             assert answer_on(sock).refused()
             assert answer_on(sock).status == 0, "the connection is closed after what cannot be delimited"
+
+
+def test_the_edge_answers_before_it_reads_a_body(place: Place) -> None:
+    edge = place.doors[0]
+    for zone, reference in ((b"atlantis", "zone-unknown"), (None, "zone-missing")):
+        with edge.tls("http/1.1") as sock:
+            sock.sendall(post(place.token(), zone=zone, body=b"", length=b"1000"))
+            assert answer_on(sock).refused() == reference
 
 
 @pytest.mark.parametrize("what", ["head", "body"])
@@ -232,12 +245,14 @@ def test_who_comes_again_and_again_and_goes_in_the_middle(place: Place, door: Do
             pass
 
 
-@pytest.mark.parametrize("name", HTTP2)
-def test_http2_that_is_none_ends_the_connection(place: Place, door: Door, name: str) -> None:
-    with door.tls("h2") as sock:
-        with suppress(CLOSED):
-            sock.sendall(HTTP2[name])
-        rest_of(sock)  # It comes to an end: GOAWAY, or none.
+def test_http2_that_is_none_ends_the_connection(place: Place, door: Door) -> None:
+    with ExitStack() as stack:
+        socks = {name: stack.enter_context(door.tls("h2")) for name in HTTP2}
+        for name, sock in socks.items():
+            with suppress(CLOSED):
+                sock.sendall(HTTP2[name])
+        for sock in socks.values():
+            rest_of(sock)  # It comes to an end: GOAWAY, or none.
 
 
 def test_tokens_that_say_nothing_are_not_accepted_nor_repeated(place: Place, door: Door) -> None:
