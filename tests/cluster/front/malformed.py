@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 
 from tests.cluster.front.raw import CRLF, post, request
@@ -110,6 +111,9 @@ PATHS: dict[str, bytes] = {
 BODIES: dict[str, Case] = {
     "over 300 KiB": lambda t: post(t, body=b'{"name": "' + b"a" * 310 * 1024 + b'"}'),
     "over 300 KiB in chunks": _chunked(b"50000\r\n" + b" " * 0x50000 + b"\r\n0\r\n\r\n"),
+    "without end": _chunked((b"10000\r\n" + b" " * 0x10000 + b"\r\n") * 16),
+    "zip bomb": lambda t: post(t, [(b"Content-Encoding", b"gzip")], gzip.compress(b" " * 10_000_000)),
+    "unknown compression": lambda t: post(t, [(b"Content-Encoding", b"br, x-own")]),
     "10 MB": lambda t: post(t, body=b" " * 10_000_000),
     "10 MB in chunks": _chunked(
         b"10000\r\n" + b"\r\n10000\r\n".join([b" " * 0x10000] * 160) + b"\r\n0\r\n\r\n"

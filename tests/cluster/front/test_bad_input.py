@@ -140,6 +140,21 @@ def test_paths_that_are_none_lead_nowhere(place: Place, door: Door) -> None:
     assert refused(door, place.token(), {n: asked(p) for n, p in PATHS.items()}, "GET") == {}
 
 
+def test_metrics_are_nowhere_however_they_are_written(place: Place, door: Door) -> None:
+    for path in (
+        b"/metrics",
+        b"//metrics",
+        b"/metrics/",
+        b"/metrics/x",
+        b"/%6detrics",
+        b"/./metrics?x",
+        b"/a/../metrics",
+    ):
+        answer = door.say(request(path, [bearer(place.token())]), "GET")
+        assert answer.status == 404, (path, answer)
+        assert "openapi" not in answer.problem["hint"], f"{path!r} reached the server"
+
+
 def test_what_may_be_overlooked_is_read_in_one_way(place: Place, door: Door) -> None:
     for name, case in HARMLESS.items():
         data = case(place.token()).replace(b"evil", b"good").replace(b'"good"', f'"{NAME}"'.encode())

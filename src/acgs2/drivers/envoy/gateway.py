@@ -124,7 +124,7 @@ def _table(site: GatewaySite) -> api.RouteConfiguration:
 
     metrics = direct(
         "metrics",
-        api.RouteMatch(path="/metrics"),
+        api.RouteMatch(path_separated_prefix="/metrics"),
         404,
         "not-found",
         "There is nothing here.",

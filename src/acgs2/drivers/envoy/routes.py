@@ -76,7 +76,12 @@ class _Table:
         """Yield all routes, the first that matches counts."""
         yield malformed()
         yield direct(
-            "metrics", api.RouteMatch(path="/metrics"), 404, "not-found", "There is nothing here.", ""
+            "metrics",
+            api.RouteMatch(path_separated_prefix="/metrics"),
+            404,
+            "not-found",
+            "There is nothing here.",
+            "",
         )
         for zone in sorted(self._traffic.rights.zones):
             yield from self._zone(zone)
