@@ -19,9 +19,22 @@ PREFERENCE_HEADER = "x-region-preference"
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
+#: What decides who asks, for what, where; two of one could be understood differently on the way here.
+_ONCE = (
+    "authorization",
+    ZONE_HEADER,
+    PREFERENCE_HEADER,
+    "idempotency-key",
+    "if-match",
+    "content-type",
+    "content-encoding",
+)
+
+
 def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
-    """Establish the principal; raises TokenError."""
+    """Establish the principal; raises TokenError, or InputError for headers that say nothing clear."""
     server: RegionServer = connection.app.state.server
+    _clear(connection)
     header = connection.headers.get("authorization", "")
     kind, _space, token = header.partition(" ")
     if kind.lower() != "bearer" or not token:
@@ -31,6 +44,18 @@ def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
             hint="Send `Authorization: Bearer TOKEN`; `acgs2 token` makes one.",
         )
     connection.scope["state"]["principal"] = server.verifier.verify(token.strip())
+
+
+def _clear(connection: Connection) -> None:
+    """Refuse headers that are there twice, and bodies that are not JSON as it is."""
+    for name in _ONCE:
+        if len(connection.headers.getall(name, [])) > 1:
+            raise InputError("header-repeated", f"The header {name} is there twice.", hint="Send it once.")
+    kind = connection.headers.get("content-type")
+    if kind is not None and kind.partition(";")[0].strip().lower() != "application/json":
+        raise InputError("media-type-unknown", "The body is not called JSON.", hint="Send application/json.")
+    if connection.headers.get("content-encoding", "identity").lower() != "identity":
+        raise InputError("encoding-unknown", "The body is encoded.", hint="Send it without Content-Encoding.")
 
 
 def principal_of(connection: Connection) -> Principal:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, LiteralString, cast
 
-from litestar import Request, get
+import msgspec
+from litestar import Request, Response, get
 from litestar.params import QueryParameter
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -32,10 +33,13 @@ async def _rows(request: Http, name: str, **parameters: Any) -> list[dict[str, A
         return await cursor.fetchall()
 
 
-@get("/openapi.json", include_in_schema=False, media_type="application/vnd.oai.openapi+json")
-async def openapi(request: Http) -> dict[str, Any]:
-    """Answer with the OpenAPI 3.1 description of this API."""
-    return request.app.openapi_schema.to_schema()
+@get("/openapi.json", include_in_schema=False)
+async def openapi(request: Http) -> Response[bytes]:
+    """Answer with the OpenAPI 3.1 description of this API; anybody may ask, so it is written once."""
+    state = request.app.state
+    if "openapi" not in state:
+        state.openapi = msgspec.json.encode(request.app.openapi_schema.to_schema())
+    return Response(state.openapi, media_type="application/vnd.oai.openapi+json")
 
 
 @get(

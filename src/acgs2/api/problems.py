@@ -38,6 +38,8 @@ _STATUS = {
     "other-region-preferred": 421,
     "erased": 410,
     "append-only": 405,
+    "media-type-unknown": 415,
+    "encoding-unknown": 415,
     "record-too-large": 413,
     "body-too-large": 413,
     "idempotency-key-reused": 409,

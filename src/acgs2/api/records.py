@@ -81,7 +81,7 @@ class Records:
         if request.idempotency_key is None:
             key = uuid7(time.time_ns() // 1_000_000, os.urandom(10))
         else:
-            key = request_key(request.principal.subject, self._entity.name, request.idempotency_key)
+            key = request_key(request.principal.name, self._entity.name, request.idempotency_key)
         names = ["key", "zone", *values]
         statement = sql.SQL(
             "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (key) DO NOTHING RETURNING {}"
@@ -334,7 +334,7 @@ class Records:
             return None
         queries = fragments("api.sql")
         names = {
-            "principal": request.principal.subject,
+            "principal": request.principal.name,
             "idempotency_key": request.idempotency_key,
             "digest": request.digest,
             "entity": self._entity.name,

@@ -37,6 +37,7 @@ _TITLES = {
     410: "erased",
     412: "another version",
     413: "too large",
+    415: "not JSON",
     421: "not lawful here",
     428: "If-Match missing",
     503: "cannot be done now, or outcome unknown",

@@ -6,10 +6,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+from uuid import UUID
 
+import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OKPKey
+from msgspec import Meta
 
 from acgs2.errors import AcgsError
 
@@ -17,6 +21,8 @@ __all__ = ["Principal", "TokenError", "Verifier", "create_keys", "mint"]
 
 ROLES = ("operator", "service", "agent")
 _ALGORITHM = "Ed25519"
+#: Regions write with clocks up to 500 ms apart, and tokens know whole seconds.
+_LEEWAY_S = 1
 
 
 class TokenError(AcgsError):
@@ -30,6 +36,11 @@ class Principal:
     subject: str
     role: str
     tenant: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what no other principal is called: tenants name their agents as they like."""
+        return self.subject if self.tenant is None else f"{self.tenant}\n{self.subject}"
 
 
 def create_keys(folder: Path) -> None:
@@ -77,12 +88,21 @@ def mint(
     return jwt.encode({"alg": _ALGORITHM, "kid": key.kid}, claims, key, algorithms=[_ALGORITHM])
 
 
+class _Claims(msgspec.Struct):
+    """What is read of a token whose signature and times are right."""
+
+    sub: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    role: Literal["operator", "service", "agent"]
+    tenant: UUID | None = None
+
+
 class Verifier:
     """Checks tokens against one JWK set."""
 
     def __init__(self, jwks: Path, audience: str) -> None:
         self._keys = KeySet.import_key_set(json.loads(jwks.read_text(encoding="utf-8")))
         self._rules = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY_S,
             iss={"essential": True, "value": "acgs2"},
             aud={"essential": True, "value": audience},
             sub={"essential": True},
@@ -99,15 +119,15 @@ class Verifier:
         try:
             claims = jwt.decode(token, self._keys, algorithms=[_ALGORITHM]).claims
             self._rules.validate(claims)
-        except (JoseError, ValueError, TypeError, KeyError) as error:
-            raise TokenError(
-                "token-invalid",
-                f"The token is not accepted: {error or type(error).__name__}.",
-                hint="Get a new one, for example with `acgs2 token`.",
-            ) from error
-        tenant = claims.get("tenant")
-        if tenant is None and claims["role"] == "agent":
-            raise TokenError(
-                "token-invalid", "An agent's token names its tenant.", hint="Get one with a tenant."
-            )
-        return Principal(str(claims["sub"]), claims["role"], str(tenant) if tenant is not None else None)
+            found = msgspec.convert(claims, _Claims)
+        except JoseError as error:
+            raise _refused(f"The token is not accepted: {error.description or error.error}.") from error
+        except (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError) as error:
+            raise _refused("The token is not well-formed.") from error
+        if found.tenant is None and found.role == "agent":
+            raise _refused("An agent's token names its tenant.")
+        return Principal(found.sub, found.role, str(found.tenant) if found.tenant is not None else None)
+
+
+def _refused(why: str) -> TokenError:
+    return TokenError("token-invalid", why, hint="Get a new one, for example with `acgs2 token`.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,10 +23,21 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def die_with_parent(number: int) -> Callable[[], None]:
-    """Return what a child runs before exec, so that it gets that signal when its parent is killed."""
+#: What proxies and links may have open at once: two for each client, if the hard limit lets them.
+_DESCRIPTORS = 65_536
+
+
+def prepared(number: int) -> Callable[[], None]:
+    """Return what a child runs before exec: it gets that signal when its parent is killed.
+
+    It may also have many connections open: the usual limit of 1,024 is for programs that are not servers.
+    """
 
     def before_exec() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
@@ -78,7 +90,7 @@ class Child:
                 stderr=out,
                 cwd="/",
                 start_new_session=True,
-                preexec_fn=die_with_parent(self._parent_died_signal),
+                preexec_fn=prepared(self._parent_died_signal),
                 **self._owner.popen(),  # type: ignore[arg-type]
             )
 

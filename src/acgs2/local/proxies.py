@@ -97,6 +97,7 @@ class Proxies:
                 for peer in state.topology.peers(region)
             },
             limits=state.topology.front.limits,
+            clients=state.topology.front.clients,
             failover=state.topology.failover,
             otlp=state.topology.observability.otlp,
             stats_port=ports[f"stats/{region}"],

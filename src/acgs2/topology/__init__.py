@@ -3,6 +3,7 @@
 from acgs2.topology.links import Link
 from acgs2.topology.load import builtin, load, locate, parse
 from acgs2.topology.models import (
+    Clients,
     DatabaseAgreement,
     EtcdAgreement,
     Failover,
@@ -19,6 +20,7 @@ from acgs2.topology.models import (
 )
 
 __all__ = [
+    "Clients",
     "DatabaseAgreement",
     "EtcdAgreement",
     "Failover",

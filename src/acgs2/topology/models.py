@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cached_property
 from ipaddress import IPv4Network
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from acgs2.topology.links import Link, link_of, links_between
 
 __all__ = [
+    "Clients",
     "DatabaseAgreement",
     "EtcdAgreement",
     "Failover",
@@ -154,6 +155,15 @@ class Limits(Section):
     timeout_s: float = Field(default=30, gt=0)
 
 
+class Clients(Section):
+    """How long a client of a proxy may take; who is slower is told so and let go."""
+
+    handshake_s: float = Field(default=10, gt=0, description="until TLS is agreed")
+    headers_s: float = Field(default=10, gt=0, description="until the headers are there")
+    request_s: float = Field(default=30, gt=0, description="until the body is there")
+    silence_s: float = Field(default=35, gt=0, description="without a byte in a request or its answer")
+
+
 class HealthCheck(Section):
     """How DNS looks at a region; Route 53 knows intervals of 10 and 30 s."""
 
@@ -167,8 +177,18 @@ class Front(Section):
     """The way in: limits of gateways and edge, and what DNS is told."""
 
     limits: Limits = Limits()
+    clients: Clients = Clients()
     health_check: HealthCheck = HealthCheck()
     ttl_s: int = Field(default=60, ge=0, le=3600, description="how long DNS answers are kept")
+
+    @model_validator(mode="after")
+    def _patient(self) -> Self:
+        if self.clients.silence_s <= self.limits.timeout_s:
+            raise ValueError(
+                "clients.silence_s must be longer than limits.timeout_s: "
+                "who waits for a region would be told to have been slow"
+            )
+        return self
 
 
 class DatabaseAgreement(Section):

@@ -200,6 +200,8 @@ WRONG = [
     ("bad UTF-8", WEST, "eu", b'{"name": "\xff"}', {}, 400, "bad-request"),
     ("lone surrogate", WEST, "eu", b'{"name": "\\ud800"}', {}, 400, "bad-request"),
     ("oversize", WEST, "eu", {"name": "x" * 400_000}, {}, 413, "body-too-large"),
+    ("form", WEST, "eu", {"name": "x"}, {"content-type": "text/plain"}, 415, "media-type-unknown"),
+    ("compressed", WEST, "eu", {"name": "x"}, {"content-encoding": "gzip"}, 415, "encoding-unknown"),
     ("bad key", WEST, "eu", {"name": "x"}, {"idempotency-key": "x" * 201}, 400, "bad-request"),
 ]
 
@@ -266,6 +268,21 @@ def test_a_residency_refusal_comes_before_the_body_is_read(api: Api) -> None:
         421,
         "residency-not-lawful-here",
     )
+
+
+def test_a_header_that_decides_is_there_once(server: Server, databases: Mapping[str, str], api: Api) -> None:
+    before = stored(server, databases)
+    sent = {"authorization": f"Bearer {api.token()}", "x-data-sovereignty": "eu"}
+    for name, value in (
+        *sent.items(),
+        ("x-region-preference", WEST),
+        ("idempotency-key", "a"),
+        ("if-match", "*"),
+    ):
+        twice = [*{**sent, name: value}.items(), (name, value)]
+        answer = httpx.post(api.urls[WEST] + "/api/v1/tenants", headers=twice, json={"name": "x"})
+        problem(answer, 400, "header-repeated")
+    assert stored(server, databases) == before
 
 
 def test_tokens_are_checked(api: Api) -> None:

@@ -33,6 +33,7 @@ zones:
         ("  eu: {regulation", "  eu: [regulation", 8, "YAML"),
         ("name: small\n", "", 1, "required"),
         ("name: small", "name: [1]", 1, "string"),
+        ("zones:\n", "front: {clients: {silence_s: 5}}\nzones:\n", 7, "longer than limits.timeout_s"),
     ],
 )
 def test_an_error_names_its_line(wrong: str, right: str, line: int, says: str) -> None:

@@ -7,13 +7,16 @@ import json
 from acgs2.drivers.envoy import api
 from acgs2.errors import PROBLEM_TYPES
 
-__all__ = ["NOTHING_STORED", "PROBLEM", "direct", "local_replies", "set_header"]
+__all__ = ["BUFFER", "NOTHING_STORED", "PROBLEM", "direct", "local_replies", "malformed", "set_header"]
 
 PROBLEM = "application/problem+json"
 #: On a 503 that says that nothing was stored, so that whoever sent it may send it elsewhere. The edge speaks
 #: of its last try: an earlier one may have stored what may be done twice.
 NOTHING_STORED = "x-acgs2-nothing-stored"
+#: The filter that waits for a whole body.
+BUFFER = "buffer"
 
+_MALFORMED = ("bad-request", "This is not a request that HTTP knows.", "Send well-formed HTTP.")
 #: Which of Envoy's response flags, the status, the problem, what it says, and what to do.
 _FLAGS: tuple[tuple[tuple[str, ...], int, str, str, str], ...] = (
     (
@@ -46,14 +49,18 @@ _FLAGS: tuple[tuple[tuple[str, ...], int, str, str, str], ...] = (
     ),
     (("SI", "DT"), 408, "too-slow", "The request took too long to arrive.", "Send it at once."),
     (("NR",), 404, "not-found", "There is nothing here.", "See /openapi.json for what there is."),
-    (("DPE",), 400, "bad-request", "This is not a request that HTTP knows.", "Send well-formed HTTP."),
+    (("DPE",), 400, *_MALFORMED),
 )
-#: Statuses that no route answers by itself.
-_STATUS: tuple[tuple[int, str, str, str], ...] = (
-    (408, "too-slow", "The request took too long to arrive.", "Send it at once."),
-    (413, "body-too-large", "The body is too large.", "A record is at most 256 KiB."),
-    (426, "upgrade-required", "This version of HTTP is not spoken here.", "Use HTTP/1.1 or HTTP/2."),
-    (431, "headers-too-large", "The headers are too large.", "Headers are at most 32 KiB."),
+#: What Envoy answers to what it does not pass on, the status that is told instead, and the problem.
+_STATUS: tuple[tuple[int, int, str, str, str], ...] = (
+    (400, 400, *_MALFORMED),
+    # A coding that is not chunked: nothing that the region could mend, so no error of its own.
+    (501, 400, *_MALFORMED),
+    (403, 403, "upgrade-refused", "The connection stays one of HTTP.", "Leave the header Upgrade out."),
+    (408, 408, "too-slow", "The request took too long to arrive.", "Send it at once."),
+    (413, 413, "body-too-large", "The body is too large.", "A record is at most 256 KiB."),
+    (426, 426, "upgrade-required", "This version of HTTP is not spoken here.", "Use HTTP/1.1 or HTTP/2."),
+    (431, 431, "headers-too-large", "The headers are too large.", "At most 100 headers of 32 KiB."),
 )
 
 
@@ -99,12 +106,30 @@ def local_replies(*, edge: bool) -> api.LocalReplyConfig:
             # At a gateway there is one region to be away.
             reference, detail = "region-not-serving", "The region's server does not answer."  # noqa: PLW2901
         found.append(_mapper(by_flag, status, reference, detail, hint))
-    for status, reference, detail, hint in _STATUS:
-        value = api.RuntimeUInt32(default_value=status, runtime_key=f"acgs2.status.{status}")
+    for given, status, reference, detail, hint in _STATUS:
+        value = api.RuntimeUInt32(default_value=given, runtime_key=f"acgs2.status.{given}")
         equal = api.StatusCodeFilter(comparison=api.ComparisonFilter(op="EQ", value=value))
         by_status = api.AccessLogFilter(status_code_filter=equal)
-        found.append(_mapper(by_status, status, reference, detail, hint))
+        both = api.AccessLogFilter(and_filter=api.AndFilter(filters=[by_status, _not_by_a_route()]))
+        found.append(_mapper(both, status, reference, detail, hint))
     return api.LocalReplyConfig(mappers=found)
+
+
+def _not_by_a_route() -> api.AccessLogFilter:
+    """Match what Envoy answers of itself: a route that answers has said it better."""
+    expression = api.ExpressionFilter(expression="response.code_details != 'direct_response'")
+    return api.AccessLogFilter(
+        extension_filter=api.Extension(
+            name="envoy.access_loggers.extension_filters.cel", typed_config=expression
+        )
+    )
+
+
+def malformed() -> api.Route:
+    """Return the route of requests for no host or for several: Envoy passes them on, and others do not."""
+    text = api.StringMatcher(safe_regex=api.RegexMatcher(regex="^$|^.*[,@ ].*$"))
+    host = api.HeaderMatcher(name=":authority", string_match=text)
+    return direct("malformed", api.RouteMatch(prefix="/", headers=[host]), 400, *_MALFORMED)
 
 
 def direct(
@@ -120,4 +145,5 @@ def direct(
         match=match,
         direct_response=api.DirectResponseAction(status=status, body=api.DataSource(inline_string=body)),
         response_headers_to_add=headers,
+        typed_per_filter_config={BUFFER: api.BufferPerRoute(disabled=True)},
     )

@@ -368,6 +368,7 @@ class Route(Message):
     route: RouteAction | None = None
     direct_response: DirectResponseAction | None = None
     response_headers_to_add: Sequence[HeaderValueOption] = ()
+    typed_per_filter_config: Mapping[str, Message] = {}
 
 
 class VirtualHost(Message):
@@ -399,9 +400,21 @@ class StatusCodeFilter(Message):
     comparison: ComparisonFilter
 
 
+class ExpressionFilter(
+    Message, tag_field="@type", tag=f"{_ANY}extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+):
+    expression: str
+
+
+class AndFilter(Message):
+    filters: Sequence[AccessLogFilter]
+
+
 class AccessLogFilter(Message):
     response_flag_filter: ResponseFlagFilter | None = None
     status_code_filter: StatusCodeFilter | None = None
+    and_filter: AndFilter | None = None
+    extension_filter: Extension | None = None
 
 
 class FileAccessLog(Message, tag_field="@type", tag=f"{_ANY}extensions.access_loggers.file.v3.FileAccessLog"):
@@ -421,6 +434,16 @@ class ResponseMapper(Message):
 
 class LocalReplyConfig(Message):
     mappers: Sequence[ResponseMapper]
+
+
+class Buffer(Message, tag_field="@type", tag=f"{_ANY}extensions.filters.http.buffer.v3.Buffer"):
+    max_request_bytes: int
+
+
+class BufferPerRoute(
+    Message, tag_field="@type", tag=f"{_ANY}extensions.filters.http.buffer.v3.BufferPerRoute"
+):
+    disabled: bool
 
 
 class Router(Message, tag_field="@type", tag=f"{_ANY}extensions.filters.http.router.v3.Router"):

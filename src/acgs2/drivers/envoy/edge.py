@@ -86,12 +86,13 @@ def edge_files(
             table=own if inline else None,
             rds=None if inline else api.Rds(config_source=source, route_config_name=place),
             tracing=traced,
+            clients=topology.front.clients,
             edge=True,
         )
         chain = api.FilterChain(
             filters=[api.Extension(name="http", typed_config=manager)],
             transport_socket=server_tls(site.tls, IDENTITY, protocols=["h2", "http/1.1"]),
-            transport_socket_connect_timeout=seconds(10),
+            transport_socket_connect_timeout=seconds(topology.front.clients.handshake_s),
         )
         listeners.append(
             api.Listener(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.answers import direct, set_header
+from acgs2.drivers.envoy.answers import direct, malformed, set_header
 from acgs2.drivers.envoy.files import Resources
 from acgs2.drivers.envoy.manager import http_manager
 from acgs2.drivers.envoy.parts import (
@@ -25,7 +25,7 @@ from acgs2.drivers.envoy.parts import (
 from acgs2.drivers.envoy.stats import stats
 from acgs2.drivers.envoy.traces import tracing
 from acgs2.model import entities
-from acgs2.topology import Failover, Limits
+from acgs2.topology import Clients, Failover, Limits
 
 __all__ = ["GatewaySite", "edge_uri", "front_name", "gateway_files", "region_uri"]
 
@@ -56,6 +56,7 @@ class GatewaySite:
     database_port: int
     egress: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    clients: Clients = field(default_factory=Clients)
     failover: Failover = field(default_factory=Failover)
     otlp: str | None = None
     stats_port: int | None = None
@@ -99,7 +100,13 @@ def _front(site: GatewaySite, traced: api.Tracing | None) -> api.Listener:
 
     def chain(*, trusted: bool) -> api.FilterChain:
         manager = http_manager(
-            "gateway", site.access_log, table=_table(site), tracing=traced, edge=False, trusted=trusted
+            "gateway",
+            site.access_log,
+            table=_table(site),
+            tracing=traced,
+            clients=site.clients,
+            edge=False,
+            trusted=trusted,
         )
         return api.FilterChain(
             filter_chain_match=api.FilterChainMatch(server_names=[front_name(site.region)])
@@ -112,7 +119,7 @@ def _front(site: GatewaySite, traced: api.Tracing | None) -> api.Listener:
                 protocols=["h2", "http/1.1"],
                 peers=edge_uri(site.domain) if trusted else None,
             ),
-            transport_socket_connect_timeout=seconds(10),
+            transport_socket_connect_timeout=seconds(site.clients.handshake_s),
         )
 
     return api.Listener(
@@ -141,7 +148,7 @@ def _table(site: GatewaySite) -> api.RouteConfiguration:
 
     metrics = direct(
         "metrics",
-        api.RouteMatch(path="/metrics"),
+        api.RouteMatch(path_separated_prefix="/metrics"),
         404,
         "not-found",
         "There is nothing here.",
@@ -156,7 +163,7 @@ def _table(site: GatewaySite) -> api.RouteConfiguration:
         to_server("api", api.RouteMatch(prefix="/api/")),
         to_server("other", api.RouteMatch(prefix="/")),
     ]
-    host = api.VirtualHost(name="region", domains=["*"], routes=[metrics, *named, *rest])
+    host = api.VirtualHost(name="region", domains=["*"], routes=[malformed(), metrics, *named, *rest])
     return api.RouteConfiguration(
         name="gateway",
         virtual_hosts=[host],
@@ -184,7 +191,7 @@ def _mesh(site: GatewaySite) -> api.Listener:
         transport_socket=server_tls(
             site.tls, site.region, protocols=["postgresql"], peers=region_uri(site.domain)
         ),
-        transport_socket_connect_timeout=seconds(10),
+        transport_socket_connect_timeout=seconds(site.clients.handshake_s),
     )
     return api.Listener(
         name="mesh",

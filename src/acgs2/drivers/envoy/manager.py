@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any as Value
 
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.answers import local_replies
+from acgs2.drivers.envoy.answers import BUFFER, local_replies
 from acgs2.drivers.envoy.parts import seconds
+from acgs2.topology import Clients
 
 __all__ = ["access_log", "http_manager"]
 
+#: As the region's server takes it.
+_BODY_BYTES = 300 * 1024
 #: No address, path, query, header of the client's making, nor anything of a body: none may name a person.
 _FIELDS: dict[str, str] = {
     "at": "%START_TIME%",
@@ -58,6 +61,7 @@ def http_manager(
     table: api.RouteConfiguration | None = None,
     rds: api.Rds | None = None,
     tracing: api.Tracing | None = None,
+    clients: Clients,
     edge: bool,
     trusted: bool = False,
 ) -> api.HttpConnectionManager:
@@ -72,13 +76,19 @@ def http_manager(
         edge: whether this is the edge, and not a region's gateway.
         trusted: whether only the edge gets here, so that requests keep the ids that they have; a client's own
             are replaced, for they are logged.
+        clients: how long they may take.
     """
     options: dict[str, Value] = {"route_config": table} if table is not None else {"rds": rds}
     return api.HttpConnectionManager(
         stat_prefix=name,
         **options,
         early_header_mutation_extensions=[_FORGET],
-        http_filters=[api.Extension(name="router", typed_config=api.Router())],
+        http_filters=[
+            # Only whole bodies go on: who sends slowly holds none of the few connections to the region, and
+            # who is told early that a body is too large is not taken for a region that broke off.
+            api.Extension(name=BUFFER, typed_config=api.Buffer(max_request_bytes=_BODY_BYTES)),
+            api.Extension(name="router", typed_config=api.Router()),
+        ],
         common_http_protocol_options=api.HttpProtocolOptions(
             idle_timeout=seconds(60 if edge else 300),
             headers_with_underscores_action="REJECT_REQUEST",
@@ -91,9 +101,9 @@ def http_manager(
         ),
         server_name="acgs2",
         max_request_headers_kb=32,
-        request_headers_timeout=seconds(10),
-        request_timeout=seconds(30),
-        stream_idle_timeout=seconds(35),
+        request_headers_timeout=seconds(clients.headers_s),
+        request_timeout=seconds(clients.request_s),
+        stream_idle_timeout=seconds(clients.silence_s),
         access_log=[access_log(log)],
         use_remote_address=True,
         skip_xff_append=True,

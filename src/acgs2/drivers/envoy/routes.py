@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.answers import NOTHING_STORED, direct
+from acgs2.drivers.envoy.answers import NOTHING_STORED, direct, malformed
 from acgs2.drivers.envoy.parts import seconds
 from acgs2.model import entities
 from acgs2.model.entity import Entity, Residency, Strategy
@@ -74,8 +74,14 @@ class _Table:
 
     def routes(self) -> Iterator[api.Route]:
         """Yield all routes, the first that matches counts."""
+        yield malformed()
         yield direct(
-            "metrics", api.RouteMatch(path="/metrics"), 404, "not-found", "There is nothing here.", ""
+            "metrics",
+            api.RouteMatch(path_separated_prefix="/metrics"),
+            404,
+            "not-found",
+            "There is nothing here.",
+            "",
         )
         for zone in sorted(self._traffic.rights.zones):
             yield from self._zone(zone)

@@ -7,6 +7,7 @@ from pathlib import Path
 from acgs2.drivers.envoy import api
 from acgs2.drivers.envoy.manager import http_manager
 from acgs2.drivers.envoy.parts import loopback, seconds, socket_cluster
+from acgs2.topology import Clients
 
 __all__ = ["stats"]
 
@@ -27,7 +28,7 @@ def stats(port: int | None, admin: Path | None, log: Path) -> tuple[list[api.Lis
     table = api.RouteConfiguration(
         name="stats", virtual_hosts=[api.VirtualHost(name="stats", domains=["*"], routes=[only])]
     )
-    manager = http_manager("stats", log, table=table, edge=False)
+    manager = http_manager("stats", log, table=table, clients=Clients(), edge=False)
     chain = api.FilterChain(filters=[api.Extension(name="http", typed_config=manager)])
     listener = api.Listener(name="stats", address=loopback(port), filter_chains=[chain])
     return [listener], [socket_cluster(_ADMIN, admin)]

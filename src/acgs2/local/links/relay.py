@@ -17,6 +17,8 @@ __all__ = ["Route"]
 
 #: Bytes on their way in one direction of a connection before its sender has to wait.
 WINDOW_BYTES = 16 * 1024 * 1024
+#: Connections that come at once and wait to be taken; the kernel has its own limit as well.
+_BACKLOG = 4096
 
 
 class _Flow:
@@ -150,7 +152,9 @@ class Route:
             OSError: the port is taken.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, "127.0.0.1", self.spec.listen_port)
+        self._server = await loop.create_server(
+            self._accept, "127.0.0.1", self.spec.listen_port, backlog=_BACKLOG
+        )
 
     def _accept(self) -> _End:
         loop = asyncio.get_running_loop()
