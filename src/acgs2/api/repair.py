@@ -33,6 +33,8 @@ _PAUSE_S = 0.05
 async def run_repair(server: RegionServer) -> None:
     """Compare with one peer after the other until cancelled."""
     while True:
+        if not server.config.peer_databases:
+            await asyncio.sleep(_REST_S)  # without this, a topology of one region would do nothing else
         for peer in server.config.peer_databases:
             await asyncio.sleep(_REST_S)
             if server.life is None or not server.life.seeded or peer in server.links_missing:
