@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -11,29 +12,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from tests.cluster.conftest import folder
+from tests.cluster.conftest import await_that, folder
 
 from acgs2.api.tokens import mint
 from acgs2.local.cluster import Cluster, up
+from acgs2.local.front import Shares, write_shares
 from acgs2.local.loopback import loopback
 
-WEST, US = "eu-west-1", "us-east-1"
+WEST = "eu-west-1"
+#: One region is a whole topology too.
 TOPOLOGY = """
 name: waiting
 domain: acgs2.example
 constitution: {id: x}
 regions:
   eu-west-1: {country: IE}
-  us-east-1: {country: US}
 zones:
   eu: {regulation: gdpr, regions: [eu-west-1]}
-  us: {regulation: ccpa, regions: [us-east-1]}
 places:
   dublin: {location: [53.35, -6.26], zone: eu, access_ms: 10}
+  new-york: {location: [40.71, -74.01], access_ms: 10}
 links:
   - {a: dublin, b: eu-west-1, rtt_ms: 4}
-  - {a: dublin, b: us-east-1, rtt_ms: 70}
+  - {a: new-york, b: eu-west-1, rtt_ms: 70}
 objectives: {p99_ms: 1000}
 """
 
@@ -74,7 +77,7 @@ def test_no_answer_is_faster_than_its_distance(cluster: Cluster) -> None:
     assert (status, found["well"], found["objective_p99_ms"]) == (0, True, 1000)
     assert [(p["place"], p["zone"], p["regions"]) for p in found["pairs"]] == [
         ("dublin", "eu", {WEST: 5}),
-        ("dublin", "us", {US: 5}),
+        ("new-york", "eu", {WEST: 5}),
     ]
     own, other = found["pairs"]
     assert (own["link_ms"], other["link_ms"]) == (14, 80)
@@ -85,7 +88,7 @@ def test_no_answer_is_faster_than_its_distance(cluster: Cluster) -> None:
 
 
 def test_what_is_written_is_erased(cluster: Cluster) -> None:
-    status, found = latency(cluster.state.path, "--writes", "--zone", "eu")
+    status, found = latency(cluster.state.path, "--writes", "--place", "dublin")
     assert (status, found["writes"], [p["answered"] for p in found["pairs"]]) == (0, True, [5])
     assert [p["left"] for p in found["pairs"]] == [0]
     assert tenants(cluster, WEST) == []
@@ -93,11 +96,16 @@ def test_what_is_written_is_erased(cluster: Cluster) -> None:
 
 def test_a_zone_without_a_region_and_a_cluster_that_is_not_there_are_said(cluster: Cluster) -> None:
     assert latency(cluster.state.path, "--zone", "mars")[0] == 2
-    cluster.ask("kill", region=WEST)
-    status, found = latency(cluster.state.path, "--zone", "eu")
+    write_shares(cluster.state, Shares(frozenset({WEST})))
+    trust = ssl.create_default_context(cafile=cluster.state.trust)
+    with httpx.Client(base_url=cluster.state.edge_url("dublin"), verify=trust, trust_env=False) as http:
+        asked = {"x-data-sovereignty": "eu"}
+        drained = lambda: http.get("/api/v1/tenants", headers=asked).status_code == 503  # noqa: E731
+        await_that(drained, "the edge to send the region nothing")
+    status, found = latency(cluster.state.path, "--place", "dublin")
     [own] = found["pairs"]
-    assert (status, found["well"], own["kept"], own["answered"], own["failed"]) == (1, False, False, 0, 5)
-    assert all(failure.startswith("503 ") for failure in own["failures"]), own["failures"]
+    assert (status, found["well"], own["kept"], own["answered"]) == (1, False, False, 0)
+    assert own["failures"] == {"503 no-lawful-target": 5}
     cluster.down()
     assert latency(cluster.state.path)[0] == 5
     assert latency(cluster.state.path / "nothing")[0] == 5
