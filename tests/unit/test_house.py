@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import resources
 
 import pytest
 
+import acgs2
 from acgs2 import errors
 from acgs2.cli import COMMANDS
 from acgs2.errors import AcgsError, EntityError
@@ -18,7 +20,7 @@ from acgs2.store.templates import scripts
 
 
 def test_every_error_is_in_the_tree_and_in_its_drawing() -> None:
-    for name in errors.__all__:
+    for name in [n for n in errors.__all__ if n != "PROBLEM_TYPES"]:
         assert issubclass(getattr(errors, name), AcgsError)
         assert name in (errors.__doc__ or "")
 
@@ -65,10 +67,22 @@ def test_migrations_are_numbered_without_gaps() -> None:
 
 def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
     code = "import sys; sys.argv=['acgs2','--help']\nfrom acgs2.cli import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('psycopg','litestar','httpx','pydantic') if m in sys.modules])"
+    code += "print([m for m in ('psycopg','litestar','httpx','pydantic','opentelemetry','acgs2.client') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip().endswith("[]")
     for command in COMMANDS:
         assert command in done.stdout
+
+
+def test_the_sdk_is_typed_and_loads_no_server() -> None:
+    code = "import sys, acgs2\nprint('httpx' in sys.modules, [getattr(acgs2, n) for n in acgs2.__all__] and "
+    code += "[m for m in ('psycopg','litestar','pydantic','granian','joserfc') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "False []"
+    assert (resources.files("acgs2") / "py.typed").is_file()
+    with pytest.raises(AttributeError):
+        acgs2.Nothing  # noqa: B018

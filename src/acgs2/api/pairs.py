@@ -61,7 +61,7 @@ async def _watch(server: RegionServer, zone: str, peer: str, away_since_s: dict[
         # After a start: a window that this region opened before is still open.
         agreed = await server.register.read(_key(zone))
         if (agreed.value or {}).get("alone") == server.region:
-            server.alone[zone] = agreed.value
+            _hold(server, zone, agreed.value)
         server.settled_pairs.add(zone)
     if zone in server.alone:
         await _come_together(server, zone, peer)
@@ -93,13 +93,20 @@ async def _go_alone(server: RegionServer, zone: str, peer: str) -> None:
         return
     await _record(server, "open", zone=zone, version=agreed.version, peer=peer)
     server.settled_pairs.add(zone)
-    server.alone[zone] = agreed.value
+    _hold(server, zone, agreed.value)
     _LOG.warning("pair zone=%s alone without=%s version=%s", zone, peer, agreed.version)
+
+
+def _hold(server: RegionServer, zone: str, agreed: Any) -> None:
+    """Acknowledge a zone's writes alone, those that wait for the other region as well."""
+    server.alone[zone] = agreed
+    server.watcher.go_alone(zone)
 
 
 async def _come_together(server: RegionServer, zone: str, peer: str) -> None:
     """Wait for the peer again, and close the window once it has all that was acknowledged without it."""
     value = server.alone.pop(zone)
+    server.watcher.come_together(zone)
     try:
         async with server.pool.connection() as conn:
             row = await (await conn.execute(fragments("api.sql")["flushed"].encode())).fetchone()
@@ -109,7 +116,7 @@ async def _come_together(server: RegionServer, zone: str, peer: str) -> None:
             _key(zone), lambda v: {"alone": None, "since": None} if v and v["alone"] == server.region else v
         )
     except (OutcomeUnknown, UnavailableError, psycopg.Error):
-        server.alone[zone] = value  # it is still agreed
+        _hold(server, zone, value)  # it is still agreed
         raise
     await _record(server, "close", zone=zone, lsn=position)
     _LOG.warning("pair zone=%s together with=%s", zone, peer)

@@ -26,7 +26,7 @@ from acgs2.model.entity import Entity, FieldType, Scope
 from acgs2.model.ids import request_key, uuid7
 from acgs2.store.templates import fragments
 
-__all__ = ["Records", "Request"]
+__all__ = ["Records", "Request", "flushed_position"]
 
 _JSON = (FieldType.JSON, FieldType.MAP)
 #: What is shown where nothing was ever added, put in or counted.
@@ -281,7 +281,7 @@ class Records:
         """Carry a change out in one transaction and answer when it is durable."""
         peers = self._server.require_pair(request.zone)
         row, status, flushed = await self._committed(request, key, status, act)
-        await self._server.watcher.wait(flushed, peers, self._server.config.pair_timeout_s)
+        await self._server.watcher.wait(flushed, peers, self._server.config.pair_timeout_s, zone=request.zone)
         return row, status
 
     async def _committed(
@@ -294,9 +294,7 @@ class Records:
             try:
                 async with self._server.pool.connection() as conn:
                     row, answered = await self._transaction(conn, request, key, status, act)
-                    cursor = await conn.execute(fragments("api.sql")["flushed"].encode())
-                    (flushed,) = await cursor.fetchone() or ("FFFFFFFF/FFFFFFFF",)
-                    return row, answered, flushed
+                    return row, answered, await flushed_position(conn)
             except psycopg.errors.OperationalError as error:
                 # The links go first, we try again.
                 if error.sqlstate not in _RETRIED or tries == _TRIES:
@@ -351,6 +349,19 @@ class Records:
                 hint="Use a new key for a new request.",
             )
         return int(row[3])
+
+
+async def flushed_position(conn: psycopg.AsyncConnection[Any]) -> str:
+    """Return the position that a commit has been flushed to; raises OutcomeUnknown, for it has happened."""
+    try:
+        row = await (await conn.execute(fragments("api.sql")["flushed"].encode())).fetchone()
+    except psycopg.Error as error:
+        raise OutcomeUnknown(
+            "outcome-unknown",
+            "The connection broke after the change was committed.",
+            hint="Repeat the request with the same Idempotency-Key.",
+        ) from error
+    return row[0] if row else "FFFFFFFF/FFFFFFFF"
 
 
 def _erased() -> ConflictError:

@@ -20,6 +20,7 @@ from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
 from acgs2.api.door import authenticate, guard_write, operators_only, principal_of
+from acgs2.api.records import flushed_position
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES, Key, Zone
 from acgs2.errors import InputError, NotFoundError, RefusedError
@@ -88,10 +89,8 @@ async def _written(server: RegionServer, zone: str, statement: Any, parameters: 
         cursor = conn.cursor(row_factory=dict_row)
         await cursor.execute(statement, parameters)
         rows = await cursor.fetchall() if cursor.description else []
-        flushed = await (await conn.execute(fragments("api.sql")["flushed"].encode())).fetchone()
-    await server.watcher.wait(
-        flushed[0] if flushed else "FFFFFFFF/FFFFFFFF", peers, server.config.pair_timeout_s
-    )
+        flushed = await flushed_position(conn)
+    await server.watcher.wait(flushed, peers, server.config.pair_timeout_s, zone=zone)
     return rows
 
 
@@ -281,7 +280,7 @@ async def erase_subject(request: Http[Any, Any, Any], record_id: Id, zone: Zone 
                 ).format(sql.Identifier("acgs", entity.name), sql.Identifier(entity.subject))
                 done = await conn.execute(statement, (record_id, named, tenant, tenant))
                 erased[entity.name] = done.rowcount
-        flushed = await (await conn.execute(fragments("api.sql")["flushed"].encode())).fetchone()
+        flushed = await flushed_position(conn)
         owed = await _duties(conn, record_id, only_open=False)
     if not any(erased.values()) and not owed:
         raise NotFoundError(
@@ -289,9 +288,7 @@ async def erase_subject(request: Http[Any, Any, Any], record_id: Id, zone: Zone 
             "Nothing about this person is held here.",
             hint="Ask a home region of their zone.",
         )
-    await server.watcher.wait(
-        flushed[0] if flushed else "FFFFFFFF/FFFFFFFF", peers, server.config.pair_timeout_s
-    )
+    await server.watcher.wait(flushed, peers, server.config.pair_timeout_s, zone=named)
     return {"subject": record_id, "erased": erased, "owed": owed}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from acgs2.errors import AcgsError, ForbiddenError, InputError, RefusedError, UnavailableError
@@ -50,9 +51,9 @@ def report(error: AcgsError, *, as_json: bool) -> None:
         print(json.dumps(error.as_dict(), default=str), file=sys.stderr)
         return
     out = Console(stderr=True, highlight=False)
-    out.print(f"[bold red]error:[/] {error.message}", soft_wrap=True)
+    out.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
     if error.hint:
-        out.print(f"[bold]hint:[/] {error.hint}", soft_wrap=True)
+        out.print(f"[bold]hint:[/] {escape(error.hint)}", soft_wrap=True)
 
 
 def state_path() -> Path | None:

@@ -15,8 +15,7 @@ _STEPS = {
     "template": "preparing one database",
     "databases": "starting databases",
     "servers": "starting servers",
-    "links": "linking regions",
-    "edge": "opening the edge",
+    "links": "linking regions, opening the edge",
     "ready": "ready",
 }
 
@@ -47,7 +46,8 @@ def up(
 ) -> None:
     """Bring the regions of a topology up on this machine, or go on with what is there.
 
-    Starts a PostgreSQL and a server per region and one process for all links, with the real distances.
+    Starts a PostgreSQL, a server and a gateway per region, an edge with a point of presence per place,
+    and one process for all links, with the real distances.
     A second `up` resumes, also after everything was killed. Stop it with `acgs2 down`.
     """
     import time
@@ -60,9 +60,23 @@ def up(
         topology, state_path(), on_progress=(lambda _: None) if as_json else progress_lines(out)
     )
     took_s = time.monotonic() - began_s
-    regions = {name: cluster.state.url(name) for name in cluster.state.topology.regions}
+    state = cluster.state
+    regions = {name: state.url(name) for name in state.topology.regions}
+    gateways = {name: state.gateway_url(name) for name in regions}
+    edge = {place: state.edge_url(place) for place in state.topology.places}
     if as_json:
-        emit({"state": str(cluster.state.path), "regions": regions, "took_s": round(took_s, 2)})
+        emit(
+            {
+                "state": str(state.path),
+                "regions": regions,
+                "gateways": gateways,
+                "edge": edge,
+                "trust": str(state.trust),
+                "took_s": round(took_s, 2),
+            }
+        )
         return
-    out.print(f"{len(regions)} regions are up after {took_s:.1f} s; state in {cluster.state.path}")
+    out.print(f"{len(regions)} regions are up after {took_s:.1f} s; state in {state.path}")
+    for place, url in edge.items():
+        out.print(f"  edge for clients in {place:<16} {url}")
     out.print("Next: `acgs2 status`, `acgs2 lag`, `acgs2 chaos --help`; stop with `acgs2 down`.")

@@ -76,7 +76,8 @@ class Bringup:
         servers = [self._server(r) for r in regions]
         gateways = [self.proxies.gateway(r) for r in regions]
         edge = self._edge()
-        self.children += [links, *servers, *gateways, *edge]
+        # In this order they are started again: a server asks others who it is, by its gateway.
+        self.children += [links, *gateways, *servers, *edge]
         carriers = [links, *gateways]
         await asyncio.gather(*(self._up(c) for c in carriers), *(self._database(r) for r in regions))
         self.step = "servers"
@@ -84,13 +85,8 @@ class Bringup:
         await asyncio.gather(*(self._up(server) for server in servers))
         self.step = "links"
         # A region that stays away must not keep the others from going on.
-        if self._first:
-            await asyncio.gather(*(self._linked(region) for region in regions))
-        # Last: whom it finds well at first it takes for well, and who is not has to prove it for a while.
-        if edge:
-            self.step = "edge"
-            await asyncio.gather(*(self._awaited(region) for region in regions))
-            await self._up(edge[0])
+        linking = [self._linked(region) for region in regions] if self._first else []
+        await asyncio.gather(self._open(edge), *linking)
         begun.touch()
         self._first = False
         self.step = "ready"
@@ -248,6 +244,12 @@ class Bringup:
         with _connected(state.dsn(region, "postgres")) as conn:
             store.migrate(conn)
             store.found(conn, state.topology, region, secrets.token_hex(4), passwords, first=self._first)
+
+    async def _open(self, edge: list[Child]) -> None:
+        """Bring the edge up once regions may serve: whom it does not find well must prove it for a while."""
+        if edge:
+            await asyncio.gather(*(self._awaited(region) for region in self._state.topology.regions))
+            await self._up(edge[0])
 
     async def _awaited(self, region: str) -> None:
         """Wait until a region may serve, but not for one that stays away."""

@@ -98,6 +98,8 @@ class Proxies:
             },
             limits=state.topology.front.limits,
             failover=state.topology.failover,
+            stats_port=ports[f"stats/{region}"],
+            admin=self._admin(region),
         )
         return write(self._folder(region), gateway_files(site))
 
@@ -114,6 +116,8 @@ class Proxies:
             logs=state.logs,
             ports={place: ports[f"edge/{place}"] for place in state.topology.places},
             upstreams={(n.a, n.b): ports[f"route/{n.a}/{n.b}"] for n in state.topology.client_links()},
+            stats_port=ports["stats/edge"],
+            admin=self._admin(EDGE),
         )
         resources, orders = edge_files(site, state.topology, traffic, before=self._orders)
         changed = write(self._folder(EDGE), resources)
@@ -123,11 +127,14 @@ class Proxies:
     def _folder(self, name: str) -> Path:
         return self._state.path / "envoy" / name
 
+    def _admin(self, name: str) -> Path | None:
+        """Return the socket of a proxy's admin interface; None where its path would be too long."""
+        path = self._folder(name) / "admin.sock"
+        return path if len(os.fsencode(path)) <= _SOCKET_BYTES else None
+
     def _child(self, name: str, component: str, workers: int) -> Child:
-        folder = self._folder(name)
-        socket = folder / "admin.sock"
-        admin = socket if len(os.fsencode(socket)) <= _SOCKET_BYTES else None
-        path = bootstrap(folder, f"{component} {name}" if name != component else name, admin=admin)
+        node = f"{component} {name}" if name != component else name
+        path = bootstrap(self._folder(name), node, admin=self._admin(name))
         command = [str(self._program), "-c", str(path), "--concurrency", str(workers)]
         command += ["--disable-hot-restart", "--log-level", "warning"]
         log = self._state.logs / (f"{name}.{component}.log" if name != component else f"{name}.log")

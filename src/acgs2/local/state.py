@@ -26,7 +26,7 @@ __all__ = ["FORMAT", "State", "create_state", "default_path", "open_state"]
 FORMAT = 2
 _SECRETS = ("postgres", "acgs_owner", "acgs_app", "acgs_link", "links", "supervisor")
 #: What listens in every region.
-SERVICES = ("postgres", "api", "gateway", "mesh")
+SERVICES = ("postgres", "api", "gateway", "mesh", "stats")
 
 
 def default_path(name: str = "local") -> Path:
@@ -213,7 +213,7 @@ def choose_ports(topology: Topology, have: Mapping[str, int] = MappingProxyType(
     Raises:
         RuntimeFault: a port of the topology is taken (`port-in-use`).
     """
-    names = ["supervisor", "links"]
+    names = ["supervisor", "links", "stats/edge"]
     names += [f"{service}/{region}" for region in topology.regions for service in SERVICES]
     for source, target in topology.directions():
         names += [f"egress/{source}/{target}", f"route/{source}/{target}"]

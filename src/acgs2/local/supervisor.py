@@ -17,6 +17,7 @@ from acgs2.local.control import serve
 from acgs2.local.state import State, open_state
 
 _LOG = logging.getLogger("acgs2.supervisor")
+_RENEW_S = 6 * 3600
 _BACKOFF_S = (0.2, 0.5, 1, 2, 5)
 
 
@@ -41,10 +42,12 @@ class Supervisor:
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({bringing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         self._front = asyncio.create_task(self._keep_front())
+        renewing = asyncio.create_task(self._renew())
         if bringing.done() and bringing.exception() is not None:
             self._fail(bringing.exception())
         await stopping
         bringing.cancel()
+        renewing.cancel()
         if self._front is not None:
             self._front.cancel()
         for task in self._watchers:
@@ -54,6 +57,15 @@ class Supervisor:
         for component in ("edge", "server", "postgres", "gateway", "links"):
             await asyncio.gather(*(c.stop() for c in self._bringup.children if c.component == component))
         server.close()
+
+    async def _renew(self) -> None:
+        """Replace certificates before they end, however long the cluster runs."""
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            try:
+                await asyncio.to_thread(self._bringup.proxies.certify)
+            except (AcgsError, OSError):
+                _LOG.exception("certificates-not-renewed")
 
     async def _keep_front(self) -> None:
         """Keep the edge to what is lawful, as long as there is one."""

@@ -72,7 +72,8 @@ def _elements(a: State, b: State) -> dict[str, Any]:
 
 
 def _counts(a: State, b: State) -> dict[str, Any]:
-    return {o: max(a.get(o, [0, 0]), b.get(o, [0, 0]), key=lambda s: s[0]) for o in {*a, *b}}
+    # Only what a record began with may have one number and two values, made by two creates of one key.
+    return {o: max(a.get(o, [0, 0]), b.get(o, [0, 0]), key=tuple) for o in {*a, *b}}
 
 
 def union_value(state: State) -> list[str]:

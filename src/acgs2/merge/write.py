@@ -12,7 +12,10 @@ from acgs2.model.clock import next_hlc
 from acgs2.model.entity import Entity, Field, Rule, Strategy
 from acgs2.model.record import Record
 
-__all__ = ["erase", "write"]
+__all__ = ["CREATED", "erase", "write"]
+
+#: Whom the count that a record begins with is of: nobody's region.
+CREATED = "created"
 
 
 def write(
@@ -49,7 +52,7 @@ def write(
     meta = dict(old.meta) if old is not None else {}
     if entity.strategy is Strategy.MERGE:
         for field in entity.fields:
-            _stamp_field(field, before[field.name], data, meta, stamped)
+            _stamp_field(field, before[field.name], data, meta, stamped, created=old is None)
     return Record(key=key, vv=stamped.vv, hlc=stamped.hlc, origin=origin, data=data, meta=meta)
 
 
@@ -69,7 +72,7 @@ def _stamped(old: Record | None, key: UUID, origin: str, now_us: int) -> Record:
 
 
 def _stamp_field(
-    field: Field, before: Any, data: dict[str, Any], meta: dict[str, Any], stamped: Record
+    field: Field, before: Any, data: dict[str, Any], meta: dict[str, Any], stamped: Record, *, created: bool
 ) -> None:
     name, value, count = field.name, data[field.name], stamped.vv[stamped.origin]
     stamp = [stamped.hlc, stamped.origin]
@@ -95,8 +98,10 @@ def _stamp_field(
     else:
         delta = (value or 0) - (before or 0)
         if delta:
-            own = state.get(stamped.origin, [0, 0])
-            state[stamped.origin] = [count, own[1] + delta]
+            # A create that is repeated in another region is the same count, not a second one.
+            by = CREATED if created else stamped.origin
+            own = state.get(by, [0, 0])
+            state[by] = [count, own[1] + delta]
         data[name] = counter_value(state) if state else None
     if state:
         meta[name] = state

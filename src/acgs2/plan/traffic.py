@@ -81,14 +81,14 @@ def route(
         rights: who may hold what now.
         health: region to whether it takes part, as agreed on; a region that is not named does.
         weights: region to 0..100, the percentage that it takes of what reaches it; 100 if not named.
-        place: where the client is.
+        place: where the client is: a place of the topology, or a region whose neighbourhood it is in.
         zone: the zone of the data; None where the request is about no zone.
         preference: a region, or `auto`.
         entity: what it is about; None for what is about the whole zone.
         kind: what it does.
 
     Raises:
-        KeyError: there is no such place.
+        KeyError: there is no such place or region.
     """
     distances = topology.distances[place]
     if preference != AUTO and preference not in topology.regions:
@@ -117,8 +117,9 @@ def _shares(weights: Sequence[int]) -> list[float]:
     """Return what each takes: its percentage of what those before it left; the rest by their weights."""
     left, taken = 1.0, [0.0] * len(weights)
     for number, weight in enumerate(weights):
-        taken[number] = left * min(max(weight, 0), _FULL) / _FULL
-        left -= taken[number]
+        share = min(max(weight, 0), _FULL)
+        taken[number] = left * share / _FULL
+        left *= (_FULL - share) / _FULL  # never by subtraction: what is left of nothing is nothing
     total = sum(taken)
     # Nobody wants any: the nearest takes all rather than nobody.
     return [t / total for t in taken] if total else [1.0, *taken[1:]]

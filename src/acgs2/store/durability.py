@@ -40,7 +40,7 @@ class _Peer:
     flushed: int = 0
     reply: object = None
     moved_at_s: float = float("-inf")
-    waiting: list[tuple[int, int, asyncio.Future[None]]] = field(default_factory=list)
+    waiting: list[tuple[int, int, asyncio.Future[None], str]] = field(default_factory=list)
 
 
 class FlushWatcher:
@@ -60,6 +60,7 @@ class FlushWatcher:
         self._peers: dict[str, _Peer] = {}
         self._wake = asyncio.Event()
         self.incarnation = incarnation
+        self._alone: set[str] = set()
         self._order = itertools.count()
         self._typical_s = 0.002
         self._task: asyncio.Task[None] | None = None
@@ -77,7 +78,7 @@ class FlushWatcher:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         for name, peer in self._peers.items():
-            for _, _, waiter in peer.waiting:
+            for _, _, waiter, _ in peer.waiting:
                 if not waiter.done():
                     waiter.set_exception(_unknown(name, "the region stops"))
 
@@ -86,17 +87,32 @@ class FlushWatcher:
         known = self._peers.get(peer)
         return known is not None and time.monotonic() - known.moved_at_s < self._stale_s
 
-    async def wait(self, lsn: str, peers: Sequence[str], timeout_s: float) -> None:
-        """Wait until every peer has flushed the position.
+    def go_alone(self, zone: str) -> None:
+        """Ask no peer for writes of a zone any more, nor for those that wait now; a majority has agreed."""
+        self._alone.add(zone)
+        for peer in self._peers.values():
+            for _, _, waiter, about in peer.waiting:
+                if about == zone and not waiter.done():
+                    waiter.set_result(None)
+
+    def come_together(self, zone: str) -> None:
+        """Ask peers for writes of a zone again."""
+        self._alone.discard(zone)
+
+    async def wait(self, lsn: str, peers: Sequence[str], timeout_s: float, *, zone: str = "") -> None:
+        """Wait until every peer has flushed the position, or until the zone needs none of them.
 
         Args:
             lsn: `pg_current_wal_flush_lsn()` read after the commit returned.
             peers: regions that must have it; none: returns at once.
             timeout_s: how long to wait.
+            zone: of the write; none for what peers must have whatever is agreed about a zone.
 
         Raises:
             OutcomeUnknown: a peer did not report it in time; the change is committed here.
         """
+        if zone in self._alone:
+            return
         position = lsn_number(lsn)
         began_s = time.monotonic()
         waiters: list[asyncio.Future[None]] = []
@@ -105,7 +121,7 @@ class FlushWatcher:
             if peer.flushed >= position:
                 continue
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(peer.waiting, (position, next(self._order), waiter))
+            heapq.heappush(peer.waiting, (position, next(self._order), waiter, zone))
             waiters.append(waiter)
         if not waiters:
             return
@@ -168,7 +184,7 @@ class FlushWatcher:
         return target
 
     async def _pause(self) -> None:
-        if any(not w.done() for p in self._peers.values() for _, _, w in p.waiting):
+        if any(not w.done() for p in self._peers.values() for _, _, w, _ in p.waiting):
             await asyncio.sleep(min(max(self._typical_s / 20, _FASTEST_S), _SLOWEST_S))
             return
         self._wake.clear()

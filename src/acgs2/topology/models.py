@@ -252,10 +252,21 @@ class Topology(Section):
 
     @cached_property
     def distances(self) -> Mapping[str, Mapping[str, float]]:
-        """Return round trip times in ms from each place to each region that serves clients, nearest first."""
-        found: dict[str, dict[str, float]] = {place: {} for place in self.places}
-        for link in sorted(self.client_links(), key=lambda n: (n.rtt_ms, n.b)):
-            found[link.a][link.b] = link.rtt_ms
+        """Return round trip times in ms from each place and region to all that serve clients, in order.
+
+        A client in a region is at no distance from it; one in a witness's region, or of another cloud
+        partition, comes over the internet like any other.
+        """
+        settings = {frozenset((s.a, s.b)): s.model_dump() for s in self.links_settings}
+        origins = {name: place.location for name, place in self.places.items()}
+        origins |= {name: region.location for name, region in self.regions.items()}
+        found: dict[str, dict[str, float]] = {}
+        for origin, at in origins.items():
+            rtts = {
+                r: link_of(origin, at, r, self.regions[r].location, settings).rtt_ms if r != origin else 0.0
+                for r in self.stacks()
+            }
+            found[origin] = dict(sorted(rtts.items(), key=lambda item: (item[1], item[0])))
         return found
 
     def stacks(self) -> tuple[str, ...]:

@@ -314,6 +314,29 @@ def test_a_wait_that_is_cancelled_or_times_out_is_no_acknowledgement(
     asyncio.run(run())
 
 
+def test_who_waits_is_answered_once_the_zone_needs_no_peer(
+    server: Server, databases: Mapping[str, str]
+) -> None:
+    async def run() -> None:
+        watcher = FlushWatcher(server.dsn(databases[WEST], "acgs_owner"), WEST, incarnation=LIVES[WEST])
+        await watcher.start()
+        agreed = asyncio.create_task(watcher.wait("FFFF/0", [CENTRAL], 30, zone="eu"))
+        other = asyncio.create_task(watcher.wait("FFFF/0", [CENTRAL], 30, zone="all"))
+        await asyncio.sleep(0)
+        watcher.go_alone("eu")
+        await agreed
+        await watcher.wait("FFFF/0", [CENTRAL], 30, zone="eu")
+        assert not other.done()
+        watcher.come_together("eu")
+        with pytest.raises(OutcomeUnknown):
+            await watcher.wait("FFFF/0", [CENTRAL], 0.1, zone="eu")
+        await watcher.stop()
+        with pytest.raises(OutcomeUnknown):
+            await other
+
+    asyncio.run(run())
+
+
 def test_what_was_flushed_before_the_database_went_away_counts_for_nothing(
     server: Server, databases: Mapping[str, str], owners: Connections
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from itertools import permutations
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 from tests.strategies.records import EXTREMES, histories
 
 from acgs2.merge import merge
+from acgs2.merge.write import write
 from acgs2.model import entities
 from acgs2.model.clock import Order, compare, covers
 from acgs2.model.entity import Entity, Rule, Strategy
 from acgs2.model.record import Record
 
+PROFILE = entities()["user_profile"]
 ENTITIES = [*entities().values(), EXTREMES]
 
 
@@ -121,3 +124,12 @@ def test_a_concurrent_latest_value_that_loses_is_a_conflict_and_counters_add_up(
             counted = merged.record.meta.get("login_count", {})
             total = sum(s[1] for s in counted.values()) if counted else None
             assert merged.record.data["login_count"] == total
+
+
+def test_a_create_that_is_done_in_two_regions_counts_once() -> None:
+    key = UUID(int=1)
+    first = write(PROFILE, None, key, {"login_count": 3}, "eu-west-1#a", 1_000)
+    again = write(PROFILE, None, key, {"login_count": 3}, "eu-central-1#b", 2_000)
+    later = write(PROFILE, again, key, {"login_count": 5}, "eu-central-1#b", 3_000)
+    assert merge(PROFILE, first, again).record.data["login_count"] == 3
+    assert merge(PROFILE, first, later).record.data["login_count"] == 5

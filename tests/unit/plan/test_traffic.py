@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acgs2.plan import Kind, Rights, rights_of, route
+from acgs2.plan import Kind, Rights, Target, rights_of, route
 from acgs2.topology import load
 
 LOCAL = load("local")
@@ -27,7 +27,7 @@ asked = st.fixed_dictionaries(
     {
         "health": st.dictionaries(st.sampled_from(REGIONS), st.booleans()),
         "weights": st.dictionaries(st.sampled_from(REGIONS), st.integers(0, 100)),
-        "place": st.sampled_from([*LOCAL.places]),
+        "place": st.sampled_from([*LOCAL.places, *LOCAL.regions]),
         "zone": st.sampled_from([*LOCAL.zones, None]),
         "preference": st.sampled_from([*LOCAL.regions, "auto"]),
         "entity": st.sampled_from([*ENTITIES, None]),
@@ -50,6 +50,7 @@ def test_shares_make_one_or_a_problem_says_why(rights, asked):
     found = route(LOCAL, rights, **asked)
     if found.targets:
         assert sum(t.share for t in found.targets) == pytest.approx(1)
+        assert all(0 <= t.share <= 1 for t in found.targets)
         assert not found.problem
     else:
         assert found.problem in ("region-not-lawful", "no-lawful-target")
@@ -112,10 +113,34 @@ def test_the_local_topology_as_people_expect_it():
     assert route(LOCAL, RIGHTS, both_down, {}, "dublin", "us").regions == ("us-east-1",)
 
 
+def test_a_region_is_a_place_too():
+    def go(place, zone):
+        return route(LOCAL, RIGHTS, {}, {}, place, zone)
+
+    assert go("eu-west-1", "eu").targets[0] == Target("eu-west-1", 0.0, 1.0)
+    for region in REGIONS:
+        rtts_ms = {n.b if n.a == region else n.a: n.rtt_ms for n in LOCAL.links() if region in (n.a, n.b)}
+        found = {t.region: t.rtt_ms for t in go(region, None).targets}
+        assert found == {r: rtts_ms.get(r, 0.0) for r in REGIONS}
+    assert go("ca-central-1", None).regions[0] == "us-east-1"  # a witness's region has clients too
+    far = load("global")
+    assert route(far, rights_of(far, NOW), {}, {}, "cn-north-1", "cn").regions[0] == "cn-north-1"
+    with pytest.raises(KeyError):
+        go("atlantis", None)
+
+
 def test_a_transfer_counts_only_while_it_is_in_force():
     assert "us-east-1" in rights_of(LOCAL, NOW).lawful("sg")
     later = datetime(2028, 1, 2, tzinfo=UTC)
     assert rights_of(LOCAL, later).lawful("sg") == {"ap-southeast-1"}
+
+
+@pytest.mark.parametrize("weights", [(0, 7, 100), (1, 8, 100), (3, 100, 50)])
+def test_nothing_is_left_after_who_takes_all(weights):
+    regions = route(LOCAL, RIGHTS, {}, {}, "us-east-1", None).regions
+    found = route(LOCAL, RIGHTS, {}, dict(zip(regions, weights, strict=False)), "us-east-1", None)
+    after = weights.index(100) + 1
+    assert [t.share for t in found.targets][after:] == [0.0] * (len(regions) - after)
 
 
 def test_weights_share():

@@ -7,9 +7,11 @@ import json
 from acgs2.drivers.envoy import api
 from acgs2.errors import PROBLEM_TYPES
 
-__all__ = ["PROBLEM", "direct", "local_replies", "set_header"]
+__all__ = ["NOTHING_STORED", "PROBLEM", "direct", "local_replies", "set_header"]
 
 PROBLEM = "application/problem+json"
+#: On a 503 that says that nothing was stored.
+NOTHING_STORED = "x-acgs2-nothing-stored"
 
 #: Which of Envoy's response flags, the status, the problem, what it says, and what to do.
 _FLAGS: tuple[tuple[tuple[str, ...], int, str, str, str], ...] = (
@@ -70,11 +72,14 @@ def _mapper(
     filter_: api.AccessLogFilter, status: int, reference: str, detail: str, hint: str
 ) -> api.ResponseMapper:
     body = _document(status, reference, detail, hint)
+    headers = [set_header("retry-after", "1")] if status == 503 else []
+    if status == 503 and reference != "outcome-unknown":
+        headers.append(set_header(NOTHING_STORED, "1"))
     return api.ResponseMapper(
         filter=filter_,
         status_code=status,
         body_format_override=api.SubstitutionFormatString(json_format=body, content_type=PROBLEM),
-        headers_to_add=[set_header("retry-after", "1")] if status == 503 else [],
+        headers_to_add=headers,
     )
 
 

@@ -28,7 +28,7 @@ class SocketAddress(Message):
 
 class Pipe(Message):
     path: str
-    mode: int
+    mode: int = 0
 
 
 class Address(Message):
@@ -349,6 +349,7 @@ class RouteAction(Message):
     timeout: str
     retry_policy: RetryPolicy
     cluster: str | None = None
+    prefix_rewrite: str = ""
     weighted_clusters: WeightedCluster | None = None
 
 

@@ -22,6 +22,7 @@ from acgs2.drivers.envoy.parts import (
     server_tls,
 )
 from acgs2.drivers.envoy.routes import Order, Traffic, order_name, table
+from acgs2.drivers.envoy.stats import stats
 from acgs2.drivers.envoy.traces import tracing
 from acgs2.topology import Topology
 
@@ -38,6 +39,8 @@ class EdgeSite:
         ports: place to port of this machine.
         upstreams: (place, region) to port of this machine.
         otlp_port: where spans go, if anywhere.
+        stats_port: where its own metrics are answered.
+        admin: its admin interface's socket, where metrics come from.
     """
 
     folder: Path
@@ -46,6 +49,8 @@ class EdgeSite:
     ports: Mapping[str, int]
     upstreams: Mapping[tuple[str, str], int] = field(default_factory=dict)
     otlp_port: int | None = None
+    stats_port: int | None = None
+    admin: Path | None = None
 
 
 def edge_files(
@@ -98,10 +103,10 @@ def edge_files(
         )
     ways = [_region(site, topology, place, region, port) for (place, region), port in site.upstreams.items()]
     several = [_order(place, order) for place, order in sorted(used | {*before})]
-    resources = Resources(
-        listeners, [*ways, *several, *collectors], {} if inline else {p: t for p, (t, _) in tables.items()}
-    )
-    return resources, used
+    own, admin = stats(site.stats_port, site.admin, site.logs / "edge.access.log")
+    files = {} if inline else {place: own_table for place, (own_table, _) in tables.items()}
+    clusters = [*ways, *several, *collectors, *admin]
+    return Resources([*listeners, *own], clusters, files), used
 
 
 def _region(site: EdgeSite, topology: Topology, place: str, region: str, port: int) -> api.Cluster:

@@ -22,6 +22,7 @@ from acgs2.drivers.envoy.parts import (
     seconds,
     server_tls,
 )
+from acgs2.drivers.envoy.stats import stats
 from acgs2.drivers.envoy.traces import tracing
 from acgs2.model import entities
 from acgs2.topology import Failover, Limits
@@ -39,6 +40,8 @@ class GatewaySite:
     Args:
         egress: peer to (where this region's processes find its database, where the link to it begins).
         otlp_port: where spans go, if anywhere.
+        stats_port: where its own metrics are answered.
+        admin: its admin interface's socket, where metrics come from.
     """
 
     region: str
@@ -53,6 +56,8 @@ class GatewaySite:
     limits: Limits = field(default_factory=Limits)
     failover: Failover = field(default_factory=Failover)
     otlp_port: int | None = None
+    stats_port: int | None = None
+    admin: Path | None = None
 
 
 def region_uri(domain: str, region: str = "") -> str:
@@ -82,13 +87,16 @@ def gateway_files(site: GatewaySite) -> Resources:
             )
         ],
     )
+    own, admin = stats(site.stats_port, site.admin, site.access_log)
+    egress = [_egress(peer, port) for peer, (port, _) in site.egress.items()]
     return Resources(
-        listeners=[front, _mesh(site), *(_egress(peer, port) for peer, (port, _) in site.egress.items())],
+        listeners=[front, _mesh(site), *egress, *own],
         clusters=[
             _server(site),
             local_cluster("database", site.database_port),
             *(_peer(site, peer, port) for peer, (_, port) in site.egress.items()),
             *collectors,
+            *admin,
         ],
     )
 

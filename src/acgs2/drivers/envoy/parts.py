@@ -19,6 +19,7 @@ __all__ = [
     "outlier_detection",
     "seconds",
     "server_tls",
+    "socket_cluster",
 ]
 
 NEVER = "0s"
@@ -94,7 +95,16 @@ def client_tls(
 
 def local_cluster(name: str, port: int) -> api.Cluster:
     """Return a cluster of one address of this machine."""
-    there = api.LbEndpoint(endpoint=api.Endpoint(address=loopback(port)))
+    return _cluster(name, loopback(port))
+
+
+def socket_cluster(name: str, path: Path) -> api.Cluster:
+    """Return a cluster of one socket of this machine."""
+    return _cluster(name, api.Address(pipe=api.Pipe(path=str(path))))
+
+
+def _cluster(name: str, address: api.Address) -> api.Cluster:
+    there = api.LbEndpoint(endpoint=api.Endpoint(address=address))
     return api.Cluster(
         name=name,
         type="STATIC",

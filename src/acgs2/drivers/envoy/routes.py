@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.answers import direct
+from acgs2.drivers.envoy.answers import NOTHING_STORED, direct
 from acgs2.drivers.envoy.parts import seconds
 from acgs2.model import entities
 from acgs2.model.entity import Entity, Residency, Strategy
@@ -17,8 +17,9 @@ __all__ = ["Traffic", "order_name", "table"]
 
 ZONE = "x-data-sovereignty"
 PREFERENCE = "x-region-preference"
-#: On a 503 that says that nothing was stored.
-NOTHING_STORED = "x-acgs2-nothing-stored"
+#: When to try again what may be done twice, and what can only have been done if it was begun.
+_ANYWHERE = "connect-failure,refused-stream,reset,retriable-status-codes"
+_CODES = (502, 503, 504)
 _NEVER_BEGAN = "connect-failure,refused-stream,reset-before-request"
 Order = tuple[str, tuple[str, ...]]
 
@@ -207,15 +208,15 @@ def _classes(entity: Entity | None) -> list[_Class]:
             "read",
             Kind.READ,
             [_matching(":method", "^(GET|HEAD)$")],
-            "connect-failure,refused-stream,reset,retriable-status-codes",
-            (502, 503, 504),
+            _ANYWHERE,
+            _CODES,
         )
     ]
     stored = f"{_NEVER_BEGAN},retriable-headers"
     if entity is not None and entity.strategy is not Strategy.VERSIONED:
         keyed = [_header(":method", "POST"), _header("idempotency-key", "", present=True)]
-        found.append(_Class("create", write, keyed, f"{stored},reset"))
-        found.append(_Class("erase", write, [_header(":method", "DELETE")], f"{stored},reset"))
+        found.append(_Class("create", write, keyed, _ANYWHERE, _CODES))
+        found.append(_Class("erase", write, [_header(":method", "DELETE")], _ANYWHERE, _CODES))
     found.append(_Class("write", write, [], stored))
     return found
 

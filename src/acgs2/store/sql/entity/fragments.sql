@@ -24,7 +24,9 @@ NEW.meta := CASE WHEN NEW.meta -> '{{f}}' = 'null' THEN NEW.meta - '{{f}}' ELSE 
 NEW.{{f}} := acgs.map_value(NEW.meta -> '{{f}}');
 -- name: stamp_counter
 NEW.meta := NEW.meta || jsonb_build_object('{{f}}', acgs.counter_write(NEW.meta -> '{{f}}',
-    coalesce(NEW.{{f}}, 0) - CASE WHEN TG_OP = 'UPDATE' THEN coalesce(OLD.{{f}}, 0) ELSE 0 END, NEW.origin, n));
+    coalesce(NEW.{{f}}, 0) - CASE WHEN TG_OP = 'UPDATE' THEN coalesce(OLD.{{f}}, 0) ELSE 0 END,
+    -- A create that is repeated in another region is the same count, not a second one.
+    CASE WHEN TG_OP = 'UPDATE' THEN NEW.origin ELSE 'created' END, n));
 NEW.meta := CASE WHEN NEW.meta -> '{{f}}' = 'null' THEN NEW.meta - '{{f}}' ELSE NEW.meta END;
 NEW.{{f}} := acgs.counter_value(NEW.meta -> '{{f}}');
 -- name: stamp_versioned

@@ -77,7 +77,9 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
     SELECT CASE WHEN a IS NULL OR a = b THEN b WHEN b IS NULL THEN a ELSE (
         SELECT jsonb_object_agg(
             key,
-            CASE WHEN coalesce((b -> key -> 0)::bigint, 0) > coalesce((a -> key -> 0)::bigint, 0)
+            -- Only what a record began with may have one number and two values, made by two creates of one key.
+            CASE WHEN (coalesce((b -> key -> 0)::bigint, 0), coalesce((b -> key -> 1)::bigint, 0))
+                    > (coalesce((a -> key -> 0)::bigint, 0), coalesce((a -> key -> 1)::bigint, 0))
                 THEN b -> key ELSE a -> key END
         )
         FROM (SELECT jsonb_object_keys(a) AS key UNION SELECT jsonb_object_keys(b)) AS k

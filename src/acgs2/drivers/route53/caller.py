@@ -1,0 +1,159 @@
+"""Calls Route 53: tries again what may help, with full jitter and a deadline, and says what is refused.
+
+No exception of botocore leaves this module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+from acgs2.drivers.route53.report import Patience, Try
+from acgs2.errors import AcgsError, ForbiddenError, RefusedError, UnavailableError
+
+__all__ = ["Caller", "Unsure"]
+
+#: Refused for now, with nothing done.
+_LATER = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "PriorRequestNotComplete",
+        "SlowDown",
+    }
+)
+_FORBIDDEN = (401, 403)
+
+
+class Unsure(Exception):
+    """A change without an answer: it may have been carried out, so it is not sent again blindly."""
+
+
+class Caller:
+    """Calls a client's operations.
+
+    Args:
+        client: boto3's, without retries of its own.
+        patience: how long is waited.
+        rng: for the pauses.
+        pause: how is waited.
+    """
+
+    def __init__(self, client: Any, patience: Patience, rng: Random, pause: Callable[[float], None]) -> None:
+        self._client, self._patience, self._rng, self._pause = client, patience, rng, pause
+        self._failed = 0
+        self.tries: list[Try] = []
+        self.renew()
+
+    def renew(self) -> None:
+        """Let the deadline begin anew."""
+        self._deadline_s = time.monotonic() + self._patience.deadline_s
+
+    def call(self, operation: str, *, repeatable: bool = True, **sent: Any) -> dict[str, Any]:
+        """Call an operation until it answers or refuses.
+
+        Args:
+            operation: its name in boto3.
+            repeatable: whether it may be sent again when it may have been carried out.
+            sent: its parameters.
+
+        Raises:
+            Unsure: it has no answer and is not repeatable; the pause is over.
+            RefusedError: Route 53 does not do it.
+            UnavailableError: no good answer until the deadline.
+        """
+        while True:
+            try:
+                with _mapped():
+                    answer = getattr(self._client, operation)(**sent)
+            except _Away as away:
+                self._wait(operation, away)
+                if away.sent and not repeatable:
+                    raise Unsure(str(away)) from away
+                continue
+            self._failed = 0
+            return answer
+
+    def _wait(self, operation: str, away: _Away) -> None:
+        """Pause before another try: up to twice as long after every failure in a row."""
+        longest_s = min(self._patience.cap_s, self._patience.base_s * 2**self._failed)
+        pause_s = self._rng.uniform(0, longest_s)
+        self._failed += 1
+        self.tries.append(Try(operation, self._failed, str(away), round(pause_s, 3)))
+        if time.monotonic() + pause_s > self._deadline_s:
+            raise UnavailableError(
+                "route53-away",
+                f"Route 53 gave no good answer to {operation} in {self._patience.deadline_s:g} s: {away}",
+                hint="Try again later: what was done already is not done twice.",
+            ) from away
+        self._pause(pause_s)
+
+
+class _Away(Exception):
+    """No good answer; `sent` says whether the call may have been carried out."""
+
+    def __init__(self, why: str, *, sent: bool) -> None:
+        super().__init__(why)
+        self.sent = sent
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """Turn every exception of botocore into one of ours."""
+    from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    unsent = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
+    unknown = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _answered(error.response) from error
+    except unsent as error:
+        raise _Away(_said(error), sent=False) from error
+    except (boto.HTTPClientError, ResponseParserError) as error:
+        raise _Away(_said(error), sent=True) from error
+    except (*unknown, boto.SSOError, boto.TokenRetrievalError) as error:
+        raise ForbiddenError(
+            "aws-credentials", f"There are no usable credentials: {error}", hint="Set AWS_PROFILE, or so."
+        ) from error
+    except boto.BotoCoreError as error:
+        raise RefusedError("route53-refuses", f"The call cannot be made: {_said(error)}") from error
+
+
+def _answered(response: dict[str, Any]) -> Exception:
+    """Return what an error in an answer means."""
+    said = response.get("Error", {})
+    # A refused batch says why in a list of its own.
+    code, message = str(said.get("Code", "")), str(said.get("Message") or response.get("messages") or "")
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    why = f"{code or status}: {message}".strip(": ")
+    if code in _LATER or status == 429:
+        return _Away(why, sent=False)
+    if status >= 500:
+        return _Away(why, sent=True)
+    return _refused(code, status, why)
+
+
+def _refused(code: str, status: int, why: str) -> AcgsError:
+    if code == "NoSuchHostedZone":
+        return RefusedError(
+            "hosted-zone-unknown",
+            f"There is no such hosted zone: {why}",
+            hint="Check --zone-id, and that the credentials are those of its account and partition.",
+        )
+    if status in _FORBIDDEN:
+        return ForbiddenError("aws-forbids", f"AWS does not let these credentials do it: {why}", code=code)
+    return RefusedError("route53-refuses", f"Route 53 refuses: {why}", code=code)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
