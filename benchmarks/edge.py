@@ -1,14 +1,15 @@
 """The way in: what edge and gateway cost, and what clients see when a region is killed.
 
     python benchmarks/edge.py throughput [--rounds 3] [--seconds 3] [--clients 1 16 64] [--json]
-    python benchmarks/edge.py failover [--rounds 10] [--rate 25] [--json]
+    python benchmarks/edge.py failover [--rounds 10] [--rate 50] [--json]
 
 `throughput`: requests through edge and gateway, through the gateway alone and directly to the region's server, by
 turns; one region, no distance, TLS as in production. Needs `h2load` (Debian: nghttp2-client; Homebrew: nghttp2).
 
 `failover`: from `kill -9` of a region's processes to the last request that failed, for clients at the region's own
-place, with the distances that there are; a plain client that never repeats, beside the SDK. Exit status 1 when a
-request of the SDK failed: reads and keyed creates are safe to repeat.
+place, with the distances that there are; a plain client that never repeats and the SDK, by turns, with a read and a
+keyed create each in a paired zone and in one without a pair. Exit status 1 when a request of the SDK failed: all of
+them are safe to repeat.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def main() -> None:
     first.set_defaults(measure=throughput, show=show_throughput)
     second = kinds.add_parser("failover", help="what clients see when a region is killed")
     second.add_argument("--rounds", type=int, default=10)
-    second.add_argument("--rate", type=float, default=25, help="requests a second of each of the streams")
+    second.add_argument("--rate", type=float, default=50, help="requests a second of a client")
     second.add_argument("--clients", nargs="+", choices=CLIENTS, default=[*CLIENTS])
     second.set_defaults(measure=failover, show=show_failover)
     for each in (first, second):

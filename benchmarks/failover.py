@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import httpx
@@ -39,7 +40,7 @@ places:
 """
 ZONES = ("paired", "alone")
 #: Nothing failed for so long: it is over.
-QUIET_S, AT_LEAST_S, AT_MOST_S = 8.0, 15.0, 90.0
+QUIET_S, AT_LEAST_S, AT_MOST_S = 6.0, 10.0, 90.0
 STEADY_S, BACK_S = 2.0, 300.0
 
 Act = Callable[[], Awaitable[object]]
@@ -151,18 +152,22 @@ async def sdk(site: Site, zone: str, open_in: AsyncExitStack) -> dict[str, Act]:
 CLIENTS = {"plain": plain, "SDK": sdk}
 
 
-async def kill_once(site: Site, clients: Sequence[str], rate_per_s: float) -> tuple[list[Stream], float]:
-    """Kill the region under load; return what each stream saw, and when it was killed."""
+async def kill_once(site: Site, client: str, rate_per_s: float) -> tuple[list[Stream], float, float]:
+    """Kill the region under the load of a client, shared evenly by its streams.
+
+    Returns:
+        What each stream saw, when it was killed, and how long the slowest answer before that took, in ms.
+    """
     async with AsyncExitStack() as open_in:
         streams = [
-            Stream(name, request, zone, act)
-            for name in clients
+            Stream(client, request, zone, act)
             for zone in ZONES
-            for request, act in (await CLIENTS[name](site, zone, open_in)).items()
+            for request, act in (await CLIENTS[client](site, zone, open_in)).items()
         ]
         over = asyncio.Event()
-        loads = [asyncio.create_task(stream.run(rate_per_s, over)) for stream in streams]
+        loads = [asyncio.create_task(s.run(rate_per_s / len(streams), over)) for s in streams]
         await asyncio.sleep(STEADY_S)
+        before_ms = max((ms for s in streams for ms in s.answered_ms), default=0.0)
         killed_s = time.perf_counter()
         await asyncio.to_thread(site.cluster.ask, "kill", region=WEST)
         while (now_s := time.perf_counter()) < killed_s + AT_MOST_S:
@@ -172,7 +177,7 @@ async def kill_once(site: Site, clients: Sequence[str], rate_per_s: float) -> tu
             await asyncio.sleep(0.2)
         over.set()
         await asyncio.gather(*loads)
-    return streams, killed_s
+    return streams, killed_s, before_ms
 
 
 def whole(site: Site) -> bool:
@@ -223,17 +228,19 @@ def failover(chosen: argparse.Namespace) -> list[dict[str, Any]]:
         token = bearer(cluster)
         site = Site(cluster, token, found_tenants(cluster, token))
         until_whole(site)
-        for number in range(chosen.rounds):
-            streams, killed_s = uvloop.run(kill_once(site, chosen.clients, chosen.rate))
+        for number, client in product(range(chosen.rounds), chosen.clients):
+            streams, killed_s, before_ms = uvloop.run(kill_once(site, client, chosen.rate))
             cluster.ask("start", region=WEST)
             back_s = until_whole(site)
             for stream in streams:
-                key = (stream.client, stream.request, stream.zone)
+                key = (client, stream.request, stream.zone)
                 rounds.setdefault(key, []).append(seen(stream, killed_s))
                 whys.setdefault(key, Counter()).update(stream.why)
-            lost = Counter({s.client: len(s.failed_s) for s in streams})
-            told = ", ".join(f"{name}: {count} failed" for name, count in lost.items())
-            say(f"round {number + 1} of {chosen.rounds}: {told}; whole again after {back_s:.1f} s")
+            failed = sum(len(s.failed_s) for s in streams)
+            say(
+                f"round {number + 1} of {chosen.rounds}, {client}: slowest answer before {before_ms:.0f} ms, "
+                f"{failed} failed, whole again {back_s:.1f} s after the start"
+            )
     rows: list[dict[str, Any]] = []
     for key, each in rounds.items():
         row: dict[str, Any] = dict(zip(("client", "request", "zone"), key, strict=True))
