@@ -48,13 +48,18 @@ Act = Callable[[], Awaitable[object]]
 
 @dataclass
 class Stream:
-    """Requests of one kind about one zone, by one client; times on the clock of `perf_counter`."""
+    """Requests of one kind about one zone, by one client.
+
+    Args:
+        answered: when each answered request was sent, and how long it took; on the clock of `perf_counter`.
+        failed_s: when each of the others failed.
+    """
 
     client: str
     request: str
     zone: str
     act: Act
-    answered_ms: list[float] = field(default_factory=list)
+    answered: list[tuple[float, float]] = field(default_factory=list)
     failed_s: list[float] = field(default_factory=list)
     why: Counter[str] = field(default_factory=Counter)
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
@@ -78,7 +83,7 @@ class Stream:
             self.failed_s.append(time.perf_counter())
             self.why[_why(error)] += 1
         else:
-            self.answered_ms.append((time.perf_counter() - began_s) * 1000)
+            self.answered.append((began_s, time.perf_counter() - began_s))
 
 
 def _why(error: Exception) -> str:
@@ -167,7 +172,7 @@ async def kill_once(site: Site, client: str, rate_per_s: float) -> tuple[list[St
         over = asyncio.Event()
         loads = [asyncio.create_task(s.run(rate_per_s / len(streams), over)) for s in streams]
         await asyncio.sleep(STEADY_S)
-        before_ms = max((ms for s in streams for ms in s.answered_ms), default=0.0)
+        before_ms = max((took_s for s in streams for _, took_s in s.answered), default=0.0) * 1000
         killed_s = time.perf_counter()
         await asyncio.to_thread(site.cluster.ask, "kill", region=WEST)
         while (now_s := time.perf_counter()) < killed_s + AT_MOST_S:
@@ -256,7 +261,7 @@ def seen(stream: Stream, killed_s: float) -> dict[str, float]:
     return {
         "last_failed_s": max(0.0, max(stream.failed_s, default=killed_s) - killed_s),
         "failed": len(stream.failed_s),
-        "slowest_s": max(stream.answered_ms, default=0.0) / 1000,
+        "slowest_s": max((took_s for _, took_s in stream.answered), default=0.0),
     }
 
 
