@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "repair": ("repair", "Compare a region with its peers by ranges, and repair what differs."),
     "conflicts": ("conflicts", "Show the losing sides of concurrent changes."),
     "lag": ("lag", "Show how far regions are behind each other, beside the distance between them."),
+    "latency": ("latency", "Measure how long clients of each place wait, beside the distance they are from."),
 }
 
 

@@ -253,11 +253,18 @@ class Bringup:
             await self._up(edge[0])
 
     async def _awaited(self, region: str) -> None:
-        """Wait until a region may serve, but not for one that stays away."""
+        """Wait until a region may serve, but not for one that stays away.
+
+        Asked as the edge will ask: a gateway finds out up to a second later than we that its server is there.
+        """
+        url = f"{self._state.gateway_url(region)}/health/ready"
         deadline_s = time.monotonic() + _SETTLED_S
         while time.monotonic() < deadline_s:
-            if (await asyncio.to_thread(self._health, region)).get("status") == "ready":
-                return
+            try:
+                if (await asyncio.to_thread(loopback().get, url, timeout=5)).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass  # not yet
             await asyncio.sleep(0.05)
 
     def _health(self, region: str) -> dict[str, Any]:
