@@ -35,6 +35,7 @@ __all__ = ["Bringup"]
 
 _READY_S = 60.0
 _SETTLED_S = 5.0
+_MIGRATIONS = 20
 
 
 class Bringup:
@@ -243,7 +244,7 @@ class Bringup:
         state = self._state
         passwords = {role: state.secrets[role] for role in ("acgs_owner", "acgs_app", "acgs_link")}
         with _connected(state.dsn(region, "postgres")) as conn:
-            store.migrate(conn)
+            _migrated(conn)
             store.found(conn, state.topology, region, secrets.token_hex(4), passwords, first=self._first)
 
     async def _open(self, edge: list[Child]) -> None:
@@ -331,6 +332,17 @@ class Bringup:
             EDGE: f"edge/{places[0]}" if places else "",
         }
         return self._state.ports[name[child.component]] if child.component in name else None
+
+
+def _migrated(conn: psycopg.Connection) -> None:
+    """Have the schema as it should be; a database that is at work may make us the victim of a deadlock."""
+    for attempt in range(_MIGRATIONS):
+        try:
+            store.migrate(conn)
+            return
+        except psycopg.errors.DeadlockDetected:
+            if attempt == _MIGRATIONS - 1:
+                raise
 
 
 def _connected(dsn: str) -> psycopg.Connection:

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from acgs2.errors import AcgsError, InputError, RuntimeFault
+from acgs2.logs.write import get_logger
 
 __all__ = ["ask", "raise_answer", "serve"]
 
+_LOG = get_logger("acgs2.control")
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -21,6 +23,7 @@ def ask(port: int, token: str, request: dict[str, Any], *, timeout_s: float = 10
 
     Raises:
         RuntimeFault: nobody listens there (`not-running`).
+            or who listens breaks off without an answer (`no-answer`).
         AcgsError: the answer is an error.
     """
     try:
@@ -34,7 +37,13 @@ def ask(port: int, token: str, request: dict[str, Any], *, timeout_s: float = 10
             f"The cluster does not answer on port {port}: {error}.",
             hint="Start it with `acgs2 up`.",
         ) from error
-    answer: dict[str, Any] = json.loads(line or b"{}")
+    if not line:
+        raise RuntimeFault(
+            "no-answer",
+            f"What listens on port {port} broke off without an answer.",
+            hint="See `acgs2 logs`, and try again.",
+        )
+    answer: dict[str, Any] = json.loads(line)
     raise_answer(answer)
     return answer
 
@@ -73,3 +82,10 @@ async def _answer(line: bytes, token: str, handle: Handler) -> dict[str, Any]:
         return error.as_dict()
     except (ValueError, TypeError) as error:
         return {"error": "bad-request", "message": f"Not a request: {error}"}
+    except Exception as error:  # noqa: BLE001 - the edge of a process: whoever asked must not take silence for done
+        _LOG.exception("request-failed", action=_action(line))
+        return {"error": "internal", "message": f"It failed in a way that nobody foresaw: {error}"}
+
+
+def _action(line: bytes) -> str:
+    return str(json.loads(line).get("action"))
