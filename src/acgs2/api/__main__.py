@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
 from granian.constants import Interfaces
+from granian.log import LogLevels
 from granian.server.embed import Server
 
+import acgs2
 from acgs2.api.app import create_app
 from acgs2.api.region import Config, RegionServer
+from acgs2.logs.write import configure, get_logger
 from acgs2.topology import load
+
+_LOG = get_logger("acgs2.server")
+#: granian installs handlers of its own, that print; its records shall go where all others go.
+_GRANIAN_LOGS: dict[str, Any] = {
+    "formatters": {},
+    "handlers": {},
+    "loggers": {"_granian": {"propagate": True}},
+}
 
 
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
+    asyncio.get_running_loop().set_exception_handler(_task_failed)
     app = create_app(RegionServer(config, load(config.topology)))
     server = Server(
         app,
@@ -27,18 +39,25 @@ async def serve(config: Config) -> None:
         port=config.listen_port,
         interface=Interfaces.ASGI,
         log_access=False,
+        log_dictconfig=_GRANIAN_LOGS,
+        log_level=LogLevels.warning,
         websockets=False,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
+    _LOG.info("serving", port=config.listen_port, version=acgs2.__version__, traces=config.otlp is not None)
     await server.serve()
+    _LOG.info("stopped")
+
+
+def _task_failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    _LOG.error("task-failed", exc_info=context.get("exception"))
 
 
 def main() -> int:
     """Run the server of the configuration file named by the first argument."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Config)
+    configure("server", region=config.region, wordless=True)
     uvloop.run(serve(config))
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from litestar import Litestar, Router
@@ -13,7 +12,10 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.health import HANDLERS as HEALTH
 from acgs2.api.links import run_links
+from acgs2.api.looks import HANDLERS as METRICS
+from acgs2.api.observe import observed
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.pairs import run_pairs
 from acgs2.api.problems import HANDLERS as PROBLEMS
@@ -28,11 +30,12 @@ from acgs2.api.tasks import run_leader, run_tasks
 from acgs2.api.voters import HANDLERS as VOTERS
 from acgs2.api.worker import run_worker
 from acgs2.consensus import EtcdRegister
+from acgs2.logs.write import get_logger
 from acgs2.model import entities
 
 __all__ = ["create_app"]
 
-_LOG = logging.getLogger("acgs2.api")
+_LOG = get_logger("acgs2.api")
 #: After how long a duty that failed is begun anew.
 _ANEW_S = 1.0
 #: A record is at most 256 KiB; the rest is what surrounds it.
@@ -45,7 +48,7 @@ async def _kept(duty: Callable[[RegionServer], Awaitable[None]], server: RegionS
         try:
             await duty(server)
         except Exception:  # noqa: BLE001 - the edge of a duty: ending silently would be worse than any error
-            _LOG.exception("duty-failed name=%s", getattr(duty, "__name__", duty))
+            _LOG.exception("duty-failed", duty=getattr(duty, "__name__", str(duty)))
         await asyncio.sleep(_ANEW_S)
 
 
@@ -65,6 +68,7 @@ def create_app(server: RegionServer) -> Litestar:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+            await server.facts.close()
             await server.peers.close()
             if isinstance(server.register, EtcdRegister):
                 await server.register.close()
@@ -72,10 +76,13 @@ def create_app(server: RegionServer) -> Litestar:
                 await voter.close()
             await server.watcher.stop()
             await server.pool.close(timeout=2)
+            await asyncio.to_thread(server.tracing.close)
 
     application = Litestar(
         route_handlers=[
             *OPERATIONS,
+            *HEALTH,
+            *METRICS,
             *RIGHTS,
             *REPAIR,
             *QUARANTINE,
@@ -86,6 +93,7 @@ def create_app(server: RegionServer) -> Litestar:
         ],
         exception_handlers=PROBLEMS,
         lifespan=[lifespan],
+        logging_config=None,  # it would put its own handlers in place of ours
         request_max_body_size=_BODY_BYTES,
         openapi_config=OpenAPIConfig(
             title="ACGS-2",
@@ -98,4 +106,6 @@ def create_app(server: RegionServer) -> Litestar:
         ),
     )
     application.state.server = server
+    # Outside of everything: what has no route, or is refused before one is found, is counted too.
+    application.asgi_handler = observed(application.asgi_handler, server.metrics, server.tracing)
     return application

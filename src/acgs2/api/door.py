@@ -74,6 +74,7 @@ def guard_read(entity: Entity) -> Any:
         zone = connection.headers.get(ZONE_HEADER)
         if zone:
             _lawful(connection, entity, zone)
+            connection.scope["state"]["zone"] = zone
 
     return guard
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from acgs2.api.region import RegionServer
 from acgs2.consensus.voters import relearn
+from acgs2.logs.write import get_logger
 from acgs2.model.clock import Offset, is_apart
 from acgs2.store.life import Heard, Life, awaken, beat
 from acgs2.store.links import greet, incoming, link, why_relink
@@ -19,7 +19,7 @@ from acgs2.store.templates import fragments
 
 __all__ = ["run_links"]
 
-_LOG = logging.getLogger("acgs2.links")
+_LOG = get_logger("acgs2.links")
 _QUERIES = fragments("lives.sql")
 _VOTES = fragments("votes.sql")
 _PULSE_S = 1.0
@@ -37,7 +37,7 @@ async def run_links(server: RegionServer) -> None:
             ) as conn:
                 await _live(server, conn)
         except psycopg.Error as error:
-            _LOG.warning("links error=%s sqlstate=%s", type(error).__name__, error.sqlstate)
+            _LOG.warning("links-failed", error=type(error).__name__, sqlstate=error.sqlstate)
         finally:
             server.life = None
         await asyncio.sleep(_PULSE_S / 2)
@@ -51,7 +51,7 @@ async def _live(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
     server.clock_read = (time.monotonic(), life.now_us)
     row = await (await conn.execute(_QUERIES["clock_apart"].encode())).fetchone()
     server.clock_apart = bool(row and row[0])
-    _LOG.info("awake incarnation=%s seeded=%s", life.incarnation, life.seeded)
+    _LOG.info("awake", incarnation=life.incarnation, seeded=life.seeded)
     server.watcher.incarnation = life.incarnation
     last_met_s = dict.fromkeys(server.config.peer_databases, time.monotonic())
     while True:
@@ -82,7 +82,7 @@ async def _compare_clocks(server: RegionServer, conn: psycopg.AsyncConnection) -
     heard = {peer: offset for peer, (offset, _) in server.offsets.items()}
     apart = is_apart(heard, len(server.topology.regions), server.clock_apart)
     if apart != server.clock_apart:
-        _LOG.error("clock apart=%s", apart)
+        _LOG.error("clock-apart" if apart else "clock-together")
     server.clock_apart = apart
     ahead_ms = {peer: round(offset.ahead_us / 1000, 1) for peer, offset in heard.items()}
     names = {"apart": apart, "offsets_ms": Jsonb(ahead_ms)}
@@ -130,17 +130,17 @@ async def _meet(server: RegionServer, conn: psycopg.AsyncConnection, peer: str, 
         answered_s = time.monotonic()
         server.offsets[peer] = (_offset(server, asked_s, answered_s, met.now_us), answered_s)
         if met.behind:
-            _LOG.error("behind what %s has heard of incarnation=%s", peer, life.incarnation)
+            _LOG.error("behind", incarnation=life.incarnation, peer=peer)
             server.behind = True
             return False
         if met.replaced:
-            _LOG.error("replaced incarnation=%s by a later life that %s knows", life.incarnation, peer)
+            _LOG.error("replaced", incarnation=life.incarnation, peer=peer)
             await conn.execute(_QUERIES["stand_down"].encode())
             server.replaced = True
             return False
         reason = why_relink(have, met, seeded=life.seeded)
         if reason is not None:
-            _LOG.info("link peer=%s reason=%s", peer, reason)
+            _LOG.info("linking", peer=peer, reason=reason)
             conninfo = server.config.peer_databases[peer]
             async with await psycopg.AsyncConnection.connect(
                 server.config.owner_database, autocommit=True, connect_timeout=3
@@ -150,6 +150,6 @@ async def _meet(server: RegionServer, conn: psycopg.AsyncConnection, peer: str, 
     except (psycopg.Error, TimeoutError) as error:
         if conn.closed:
             raise
-        _LOG.info("peer-away peer=%s error=%s", peer, type(error).__name__)
+        _LOG.info("peer-away", peer=peer, error=type(error).__name__)
         await server.peers.drop(peer)
         return False

@@ -1,16 +1,14 @@
-"""What operators look at: health, lag, conflicts, incidents, where data is."""
+"""What operators look at: lag, conflicts, incidents, where data is."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, LiteralString, cast
 
-import psycopg
-from litestar import Request, Response, get
+from litestar import Request, get
 from litestar.params import QueryParameter
 from psycopg import sql
 from psycopg.rows import dict_row
 
-import acgs2
 from acgs2.api.door import authenticate, operators_only
 from acgs2.api.region import RegionServer
 from acgs2.model import entities
@@ -38,65 +36,6 @@ async def _rows(request: Http, name: str, **parameters: Any) -> list[dict[str, A
 async def openapi(request: Http) -> dict[str, Any]:
     """Answer with the OpenAPI 3.1 description of this API."""
     return request.app.openapi_schema.to_schema()
-
-
-@get("/health/live", summary="The process runs", include_in_schema=False)
-async def live() -> dict[str, str]:
-    """Answer as soon as the process runs."""
-    return {"status": "live"}
-
-
-@get("/health/ready", summary="The region may serve", include_in_schema=False)
-async def ready(request: Http) -> Response[dict[str, Any]]:
-    """Answer 200 when the database takes writes and the rules are known."""
-    health = await _health(request.app.state.server)
-    return Response({"status": health["status"]}, status_code=200 if health["status"] == "ready" else 503)
-
-
-@get("/health", summary="All there is to know", include_in_schema=False)
-async def health(request: Http) -> Response[dict[str, Any]]:
-    """Answer with everything, 503 when the region may not serve."""
-    body = await _health(request.app.state.server)
-    return Response(body, status_code=200 if body["status"] == "ready" else 503)
-
-
-async def _health(server: RegionServer) -> dict[str, Any]:
-    body = await _database_health(server)
-    # Last: since it was looked at, nothing else has been waited for.
-    region, term = server.leader.known()
-    return body | {"leader": {"region": region, "term": term, "held_here": server.leader.held()}}
-
-
-async def _database_health(server: RegionServer) -> dict[str, Any]:
-    body: dict[str, Any] = {"status": "not-ready", "region": server.region, "version": acgs2.__version__}
-    try:
-        async with server.pool.connection(timeout=1.0) as conn:
-            row = await (await conn.execute(fragments("api.sql")["health"].encode())).fetchone()
-    except psycopg.Error as error:  # a pool that has none to give raises one as well
-        return body | {"reason": f"database: {type(error).__name__}"}
-    if row is None:
-        return body
-    incidents, quarantined, origin, read_only = row
-    life = server.life
-    zones = {zone: list(pair) for zone, pair in sorted(server.rules.pairs.items())}
-    peers = {peer: server.watcher.connected(peer) for peer in sorted(server.config.peers)}
-    body |= {
-        "origin": origin,
-        "incidents_open": incidents,
-        "quarantined": quarantined,
-        "zones": zones,
-        "peers_connected": peers,
-        "links_missing": list(server.links_missing),
-        "seeded": life is not None and life.seeded,
-        "replaced": server.replaced,
-        "clock_apart": server.clock_apart,
-        "clocks_ahead_ms": {p: round(o.ahead_us / 1000, 1) for p, (o, _) in sorted(server.offsets.items())},
-        "alone": {zone: value["since"] for zone, value in server.alone.items()},
-    }
-    well = body["seeded"] and not server.replaced and not server.clock_apart
-    if origin is not None and not read_only and zones and well:
-        body["status"] = "ready"
-    return body
 
 
 @get(
@@ -169,4 +108,4 @@ async def holdings(request: Http) -> dict[str, dict[str, int]]:
     return found
 
 
-HANDLERS = [openapi, live, ready, health, lag, conflicts, windows, incidents, residency, holdings]
+HANDLERS = [openapi, lag, conflicts, windows, incidents, residency, holdings]

@@ -8,7 +8,6 @@ comes later knows that it may lack acknowledged writes.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -17,11 +16,12 @@ import psycopg
 
 from acgs2.api.region import RegionServer
 from acgs2.errors import OutcomeUnknown, UnavailableError
+from acgs2.logs.write import get_logger
 from acgs2.store.templates import fragments
 
 __all__ = ["run_pairs"]
 
-_LOG = logging.getLogger("acgs2.pairs")
+_LOG = get_logger("acgs2.pairs")
 _QUERIES = fragments("pairs.sql")
 _TICK_S = 0.1
 #: How long after its connection broke a peer is asked whether it still is there, and for how long.
@@ -42,9 +42,9 @@ async def run_pairs(server: RegionServer) -> None:
             try:
                 await _watch(server, zone, peers[0], away_since_s)
             except UnavailableError as error:
-                _LOG.info("pair zone=%s %s", zone, error.reference)
+                _LOG.info("pair-not-agreed", zone=zone, error=error.reference)
             except psycopg.Error as error:
-                _LOG.warning("pair zone=%s error=%s", zone, type(error).__name__)
+                _LOG.warning("pair-not-recorded", zone=zone, error=type(error).__name__)
 
 
 async def _watch(server: RegionServer, zone: str, peer: str, away_since_s: dict[str, float]) -> None:
@@ -88,13 +88,13 @@ async def _go_alone(server: RegionServer, zone: str, peer: str) -> None:
 
     agreed = await server.register.change(_key(zone), decide)
     if agreed.value["alone"] != server.region:
-        _LOG.warning("pair zone=%s held_by=%s", zone, agreed.value["alone"])
+        _LOG.warning("pair-held-elsewhere", zone=zone, held_by=agreed.value["alone"])
         server.held_elsewhere[zone] = agreed.value["alone"]
         return
     await _record(server, "open", zone=zone, version=agreed.version, peer=peer)
     server.settled_pairs.add(zone)
     _hold(server, zone, agreed.value)
-    _LOG.warning("pair zone=%s alone without=%s version=%s", zone, peer, agreed.version)
+    _LOG.warning("pair-alone", zone=zone, without=peer, version=agreed.version)
 
 
 def _hold(server: RegionServer, zone: str, agreed: Any) -> None:
@@ -119,7 +119,7 @@ async def _come_together(server: RegionServer, zone: str, peer: str) -> None:
         _hold(server, zone, value)  # it is still agreed
         raise
     await _record(server, "close", zone=zone, lsn=position)
-    _LOG.warning("pair zone=%s together with=%s", zone, peer)
+    _LOG.warning("pair-together", zone=zone, peer=peer)
 
 
 async def _record(server: RegionServer, query: str, **names: Any) -> None:

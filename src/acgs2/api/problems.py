@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -11,6 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from psycopg_pool import PoolTimeout
 
+from acgs2.api.observe import PROBLEM
 from acgs2.api.tokens import TokenError
 from acgs2.errors import (
     PROBLEM_TYPES,
@@ -22,10 +23,11 @@ from acgs2.errors import (
     OutcomeUnknown,
     UnavailableError,
 )
+from acgs2.logs.write import get_logger
 
 __all__ = ["HANDLERS", "NOTHING_STORED", "from_database", "problem"]
 
-_LOG = logging.getLogger("acgs2.api")
+_LOG = get_logger("acgs2.api")
 MEDIA_TYPE = "application/problem+json"
 NOTHING_STORED = "x-acgs2-nothing-stored"
 
@@ -126,7 +128,7 @@ def _ours(_: Request[Any, Any, Any], error: AcgsError) -> Response[Any]:
 def _database(request: Request[Any, Any, Any], error: psycopg.Error) -> Response[Any]:
     mapped = from_database(error)
     if isinstance(mapped, UnavailableError):
-        _LOG.warning("database error %s: %s", error.sqlstate, type(error).__name__)
+        _LOG.warning("database-error", error=type(error).__name__, sqlstate=error.sqlstate)
     return _ours(request, mapped)
 
 
@@ -168,17 +170,28 @@ def _unicode(_: Request[Any, Any, Any], __: UnicodeError) -> Response[Any]:
 
 
 def _internal(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    _LOG.error("a request failed in a way that nobody foresaw", exc_info=error)
+    _LOG.error("request-failed", exc_info=error)
     return problem(500, "internal", "The server failed.", hint="See its log; this is a bug.")
 
 
+def _noted(handle: Callable[[Request[Any, Any, Any], Any], Response[Any]]) -> Any:
+    """Return the same handler, leaving what it made of the error to those who count and trace."""
+
+    def handled(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
+        response = handle(request, error)
+        request.scope["state"][PROBLEM] = response.content["type"].removeprefix(PROBLEM_TYPES)
+        return response
+
+    return handled
+
+
 HANDLERS: dict[Any, Any] = {
-    AcgsError: _ours,
-    OutcomeUnknown: _ours,
-    psycopg.Error: _database,
-    PoolTimeout: _pool,
-    HTTPException: _http,
-    RecursionError: _recursion,
-    UnicodeError: _unicode,
-    Exception: _internal,
+    AcgsError: _noted(_ours),
+    OutcomeUnknown: _noted(_ours),
+    psycopg.Error: _noted(_database),
+    PoolTimeout: _noted(_pool),
+    HTTPException: _noted(_http),
+    RecursionError: _noted(_recursion),
+    UnicodeError: _noted(_unicode),
+    Exception: _noted(_internal),
 }

@@ -120,7 +120,7 @@ class Records:
 
     async def get(self, principal: Principal, key: UUID) -> dict[str, Any]:
         """Return a record; raises NotFoundError, or ConflictError `erased`."""
-        async with self._server.pool.connection() as conn:
+        async with self._server.database("SELECT", self._entity.name) as conn:
             return await self._get(conn, principal, key)
 
     async def list(
@@ -140,7 +140,7 @@ class Records:
         statement = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY key LIMIT %s").format(
             self._shown, self._table, sql.SQL(" AND ").join(conditions)
         )
-        async with self._server.pool.connection() as conn:
+        async with self._server.database("SELECT", self._entity.name) as conn:
             cursor = conn.cursor(row_factory=dict_row)
             await cursor.execute(statement, [*parameters, limit + 1])
             rows = await cursor.fetchall()
@@ -205,7 +205,7 @@ class Records:
             raise NotFoundError(
                 "tenant-unknown", "There is no such tenant.", hint="Use your own tenant's id."
             )
-        async with self._server.pool.connection() as conn:
+        async with self._server.database("SELECT", "tenant") as conn:
             cursor = await conn.execute(fragments("api.sql")["tenant_zone"].encode(), {"key": tenant})
             row = await cursor.fetchone()
         if row is None:
@@ -281,7 +281,7 @@ class Records:
         """Carry a change out in one transaction and answer when it is durable."""
         peers = self._server.require_pair(request.zone)
         row, status, flushed = await self._committed(request, key, status, act)
-        await self._server.watcher.wait(flushed, peers, self._server.config.pair_timeout_s, zone=request.zone)
+        await self._server.confirmed(request.zone, flushed, peers)
         return row, status
 
     async def _committed(
@@ -292,7 +292,9 @@ class Records:
         while True:
             tries += 1
             try:
-                async with self._server.pool.connection() as conn:
+                # A new record is inserted, everything else updates one.
+                operation = "INSERT" if status == 201 else "UPDATE"
+                async with self._server.database(operation, self._entity.name) as conn:
                     row, answered = await self._transaction(conn, request, key, status, act)
                     return row, answered, await flushed_position(conn)
             except psycopg.errors.OperationalError as error:

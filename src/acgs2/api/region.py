@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.agreement import register_for
+from acgs2.api.facts import Facts
+from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
+from acgs2.api.tracing import tracing_for
 from acgs2.consensus import Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
@@ -39,6 +43,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     life_path: str
     jwks_path: str
     pair_timeout_s: float = 5.0
+    #: An OpenTelemetry collector's base URL; no traces are made without one.
+    otlp: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,8 @@ class RegionServer:
             fit=lambda: self.life is not None and self.life.seeded and not self.replaced,
         )
         self.watcher = FlushWatcher(config.owner_database, config.region)
+        self.metrics = Metrics(config.region)
+        self.tracing = tracing_for(config.otlp, config.region)
         self.pool = AsyncConnectionPool(
             config.database,
             min_size=1,
@@ -119,6 +127,7 @@ class RegionServer:
             check=None,
             reconnect_timeout=60,
         )
+        self.facts = Facts(self.pool)
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""
@@ -161,6 +170,24 @@ class RegionServer:
                 away=away,
             )
         return peers
+
+    @contextlib.asynccontextmanager
+    async def database(self, operation: str, entity: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Give a connection for one transaction of a request, and say in its trace how long that took."""
+        with self.tracing.database(operation, entity):
+            async with self.pool.connection() as conn:
+                yield conn
+
+    async def confirmed(self, zone: str, position: str, peers: Sequence[str]) -> None:
+        """Wait until the peers of a zone's pair have a position on disk; measured, and part of the trace.
+
+        Raises:
+            OutcomeUnknown: one did not say so in time.
+        """
+        if not peers:
+            return
+        with self.tracing.pair(zone, list(peers)), self.metrics.pair_wait(zone):
+            await self.watcher.wait(position, peers, self.config.pair_timeout_s, zone=zone)
 
     def endpoints(self, regions: Sequence[str]) -> list[dict[str, str]]:
         """Return where regions are reached: over the links in a local run, by their public names else."""

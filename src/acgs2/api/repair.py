@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -17,12 +16,13 @@ from acgs2.api.door import authenticate, operators_only
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
 from acgs2.errors import InputError, UnavailableError
+from acgs2.logs.write import get_logger
 from acgs2.store.repair import Found, reconcile, shared
 from acgs2.store.templates import fragments
 
 __all__ = ["HANDLERS", "run_repair"]
 
-_LOG = logging.getLogger("acgs2.repair")
+_LOG = get_logger("acgs2.repair")
 _QUERIES = fragments("repair.sql")
 #: How long a region rests between comparing with one peer and the next.
 _REST_S = 60.0
@@ -31,16 +31,17 @@ _PAUSE_S = 0.05
 
 
 async def run_repair(server: RegionServer) -> None:
-    """Compare with one peer after the other until cancelled."""
-    while True:
-        for peer in server.config.peer_databases:
+    """Compare with one peer after the other until cancelled; alone, there is nothing to compare."""
+    peers = server.config.peer_databases
+    while peers:
+        for peer in peers:
             await asyncio.sleep(_REST_S)
             if server.life is None or not server.life.seeded or peer in server.links_missing:
                 continue
             try:
                 await compare(server, peer, pause_s=_PAUSE_S)
             except (psycopg.Error, UnavailableError) as error:
-                _LOG.info("not-compared peer=%s error=%s", peer, type(error).__name__)
+                _LOG.info("not-compared", peer=peer, error=type(error).__name__)
 
 
 async def compare(server: RegionServer, peer: str, *, pause_s: float = 0.0) -> list[Found]:
@@ -56,12 +57,12 @@ async def compare(server: RegionServer, peer: str, *, pause_s: float = 0.0) -> l
                 await asyncio.sleep(pause_s)
             if found.differing:
                 _LOG.warning(
-                    "repaired peer=%s entity=%s zone=%s records=%d doubted=%d",
-                    peer,
-                    entity,
-                    zone,
-                    len(found.keys),
-                    found.doubted,
+                    "repaired",
+                    peer=peer,
+                    entity=entity,
+                    zone=zone,
+                    records=len(found.keys),
+                    doubted=found.doubted,
                 )
             done.append(found)
     return done

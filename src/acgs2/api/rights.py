@@ -82,15 +82,18 @@ class Move(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     to_zone: Name
 
 
-async def _written(server: RegionServer, zone: str, statement: Any, parameters: Any) -> list[dict[str, Any]]:
-    """Carry one statement out and return its rows once it is as durable as the zone asks."""
+async def _written(
+    server: RegionServer, zone: str, entity: str, query: str, parameters: Any
+) -> list[dict[str, Any]]:
+    """Carry one query out and return its rows once it is as durable as the zone asks."""
     peers = server.require_pair(zone)
-    async with server.pool.connection() as conn:
+    statement = _QUERIES[query].encode()
+    async with server.database(query, entity) as conn:
         cursor = conn.cursor(row_factory=dict_row)
         await cursor.execute(statement, parameters)
         rows = await cursor.fetchall() if cursor.description else []
         flushed = await flushed_position(conn)
-    await server.watcher.wait(flushed, peers, server.config.pair_timeout_s, zone=zone)
+    await server.confirmed(zone, flushed, peers)
     return rows
 
 
@@ -117,7 +120,7 @@ async def register(request: Http[Any, Any, Any], data: JSONBody[NewTransfer]) ->
         "certified": transfer.importer_certified,
         "note": data.note,
     }
-    rows = await _written(server, transfer.zone, _QUERIES["register"].encode(), names)
+    rows = await _written(server, transfer.zone, "transfer", "register", names)
     return rows[0]
 
 
@@ -181,7 +184,7 @@ async def revoke(request: Http[Any, Any, Any], record_id: Id) -> dict[str, Any]:
     async with server.pool.connection() as conn:
         known = await (await conn.execute(_QUERIES["zone_of_transfer"].encode(), names)).fetchone()
     # As durable as the data of the zone that it protects: a revocation that is lost lets data out again.
-    rows = await _written(server, known[0], _QUERIES["revoke"].encode(), names) if known is not None else []
+    rows = await _written(server, known[0], "transfer", "revoke", names) if known is not None else []
     if not rows:
         raise NotFoundError("transfer-unknown", "There is no such transfer.", hint="See /api/v1/transfers.")
     return rows[0]
@@ -207,7 +210,7 @@ async def grant(
             hint=f"Regions: {', '.join(server.topology.regions)}.",
         )
     names = _names(request, data) | {"evidence": data.evidence}
-    rows = await _written(server, names["zone"], _QUERIES["grant"].encode(), names)
+    rows = await _written(server, names["zone"], "consent", "grant", names)
     return rows[0]
 
 
@@ -226,7 +229,7 @@ async def withdraw(
     server: RegionServer = request.app.state.server
     await _known_subject(request, data.tenant_id, data.subject_id)
     names = _names(request, data)
-    rows = await _written(server, names["zone"], _QUERIES["withdraw"].encode(), names)
+    rows = await _written(server, names["zone"], "consent", "withdraw", names)
     return rows[0]
 
 
@@ -269,7 +272,7 @@ async def erase_subject(request: Http[Any, Any, Any], record_id: Id, zone: Zone 
     named: str = request.scope["state"]["zone"]
     peers = server.require_pair(named)
     erased: dict[str, int] = {}
-    async with server.pool.connection() as conn:
+    async with server.database("UPDATE", "subject") as conn:
         async with conn.transaction():
             for entity in entities().values():
                 if entity.subject is None:
@@ -288,7 +291,7 @@ async def erase_subject(request: Http[Any, Any, Any], record_id: Id, zone: Zone 
             "Nothing about this person is held here.",
             hint="Ask a home region of their zone.",
         )
-    await server.watcher.wait(flushed, peers, server.config.pair_timeout_s, zone=named)
+    await server.confirmed(named, flushed, peers)
     return {"subject": record_id, "erased": erased, "owed": owed}
 
 
@@ -306,9 +309,8 @@ async def move(
     """Move a tenant; asked of a region that may hold both zones. Regions of the old zone forget it."""
     server: RegionServer = request.app.state.server
     server.rules.holders("tenant", data.to_zone)
-    rows = await _written(
-        server, data.to_zone, _QUERIES["move"].encode(), {"key": record_id, "zone": data.to_zone}
-    )
+    names = {"key": record_id, "zone": data.to_zone}
+    rows = await _written(server, data.to_zone, "tenant", "move", names)
     if not rows:
         raise NotFoundError(
             "tenant-unknown", "There is no such tenant here.", hint="Ask a region that may hold both zones."

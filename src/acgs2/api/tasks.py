@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
 import psycopg
 
 from acgs2.api.region import RegionServer
+from acgs2.logs.write import get_logger
 
 __all__ = ["run_leader", "run_tasks"]
 
-_LOG = logging.getLogger("acgs2.tasks")
+_LOG = get_logger("acgs2.tasks")
 _TICK_S = 0.5
 #: Statement and how many ticks lie between two runs of it.
 _DUTIES = (
@@ -33,13 +33,13 @@ async def run_tasks(server: RegionServer) -> None:
                 server.config.owner_database, autocommit=True, connect_timeout=3
             ) as conn:
                 if away_since_s is not None:
-                    _LOG.warning("database-back after_s=%.1f", time.monotonic() - away_since_s)
+                    _LOG.warning("database-back", after_s=round(time.monotonic() - away_since_s, 1))
                     away_since_s = None
                 await _duties(server, conn)
         except psycopg.Error as error:
             if away_since_s is None:
                 away_since_s = time.monotonic()
-                _LOG.warning("database-away error=%s sqlstate=%s", type(error).__name__, error.sqlstate)
+                _LOG.warning("database-away", error=type(error).__name__, sqlstate=error.sqlstate)
             await asyncio.sleep(_TICK_S)
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from uuid import uuid4
 
 import psycopg
 
 from acgs2.api.region import RegionServer
+from acgs2.logs.write import get_logger
 from acgs2.store.templates import fragments
 from acgs2.store.work import CHANNEL, work
 
 __all__ = ["run_worker"]
 
-_LOG = logging.getLogger("acgs2.worker")
+_LOG = get_logger("acgs2.worker")
 _IDLE_S = 1.0
 _RETRY_S = 0.2
 #: What a region of an older release says of an entity that it does not know.
@@ -39,7 +39,7 @@ async def run_worker(server: RegionServer) -> None:
                         pass
         except psycopg.Error as error:
             if not failing:
-                _LOG.warning("work-failed error=%s sqlstate=%s", type(error).__name__, error.sqlstate)
+                _LOG.warning("work-failed", error=type(error).__name__, sqlstate=error.sqlstate)
             failing = True
             await asyncio.sleep(_RETRY_S)
 
@@ -61,7 +61,7 @@ async def acquire(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
             refusal = await _ask(server, source, names)
             refusals.add(refusal)
             if refusal is None:
-                _LOG.info("acquiring entity=%s zone=%s source=%s", entity, zone, source)
+                _LOG.info("acquiring", entity=entity, zone=zone, source=source)
                 break
         if refusals == {_UNKNOWN_ENTITY}:
             # All others run an older release: what they were sent of it waits in their quarantine.
@@ -74,7 +74,7 @@ async def _ask(server: RegionServer, source: str, names: dict[str, object]) -> s
         there = await server.peers.get(source)
         await there.execute(_QUERIES["ask"].encode(), {**names, "target": server.region})
     except psycopg.Error as error:
-        _LOG.info("not-given source=%s sqlstate=%s", source, error.sqlstate)
+        _LOG.info("not-given", source=source, sqlstate=error.sqlstate)
         return error.sqlstate or "away"
     return None
 

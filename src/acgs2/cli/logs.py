@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import typer
 
-from acgs2.cli.shared import cluster
+from acgs2.cli.shared import cluster, console
 from acgs2.errors import InputError
+from acgs2.logs.read import parse, whole_lines
 
 app = typer.Typer()
+_COLOURS = {"info": "green", "warning": "yellow", "error": "red", "critical": "bold red", "debug": "dim"}
 
 
 @app.command()
@@ -19,6 +24,7 @@ def logs(
     component: str = typer.Option("", "--component", help="postgres, server or links."),
     lines: int = typer.Option(20, "-n", "--lines", min=0, help="How many lines of each log."),
     follow: bool = typer.Option(False, "-f", "--follow", help="Go on printing what is added."),
+    as_json: bool = typer.Option(False, "--json", help="Print lines as they were written: JSON, by ours."),
 ) -> None:
     """Show what the processes of the cluster logged."""
     folder = cluster().state.logs
@@ -34,17 +40,44 @@ def logs(
             f"There is no log of {region} {component}".strip() + ".",
             hint=f"There are logs of {names}.",
         )
-    ends: dict[str, int] = {}
+    show = _raw if as_json else _readable()
+    ends: dict[Path, int] = {}
     for file in files:
-        print(f"==> {file.name} <==")
-        with file.open(encoding="utf-8", errors="replace") as text:
-            print("".join(deque(text, maxlen=lines)), end="")
-            ends[file.name] = text.tell()
+        text, ends[file] = whole_lines(file, 0)
+        if not as_json:
+            print(f"==> {file.name} <==")
+        for line in deque(text, maxlen=lines):
+            show(line)
     while follow:
         for file in files:
-            with file.open(encoding="utf-8", errors="replace") as text:
-                text.seek(ends[file.name])
-                if added := text.read():
-                    print(f"==> {file.name} <==\n{added}", end="", flush=True)
-                ends[file.name] = text.tell()
+            text, ends[file] = whole_lines(file, ends[file])
+            if text and not as_json:
+                print(f"==> {file.name} <==")
+            for line in text:
+                show(line)
         time.sleep(0.3)
+
+
+def _raw(line: str) -> None:
+    print(line, flush=True)
+
+
+def _readable() -> Callable[[str], Any]:
+    from rich.text import Text
+
+    out = console()
+
+    def show(text: str) -> None:
+        line = parse(text)
+        shown = Text(text)
+        if line is not None:
+            colour = _COLOURS.get(line.level, "")
+            shown = Text.assemble(
+                (f"{line.time} ", "dim"),
+                (f"{line.level:8} ", colour),
+                (f"{line.event} ", "bold"),
+                line.fields,
+            )
+        out.print(shown, soft_wrap=True)
+
+    return show

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from random import Random
 
 from acgs2.consensus.lease import Lease, boottime_s
 from acgs2.consensus.register import Register
 from acgs2.errors import UnavailableError
+from acgs2.logs.write import get_logger
 
 __all__ = ["KEY", "Leader"]
 
-_LOG = logging.getLogger("acgs2.leader")
+_LOG = get_logger("acgs2.leader")
 KEY = "leader"
 #: How many renewals fit into a lease: two may fail.
 _RENEWALS = 3
@@ -91,7 +91,7 @@ class Leader:
                 await self.step()
                 if self.held() != leading:
                     leading = not leading
-                    _LOG.warning("%s term=%d", "leading" if leading else "not-leading", self.term)
+                    _LOG.warning("leading" if leading else "not-leading", term=self.term)
                 await asyncio.sleep(self._rest_s(began_s))
         finally:
             if self._lease.held():

@@ -78,8 +78,13 @@ class DatabaseVoter:
         # Whoever asked may stop waiting; the call itself is finished, so that the connection stays usable.
         call = asyncio.ensure_future(self._call(query, names))
         self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        call.add_done_callback(self._ended)
         return await asyncio.shield(call)
+
+    def _ended(self, call: asyncio.Task[Any]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # looked at: whoever asked may have a majority by now, and not want it
 
     async def _call(self, query: str, names: Mapping[str, Any]) -> Any:
         async with self._turn:

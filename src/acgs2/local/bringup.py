@@ -207,6 +207,7 @@ class Bringup:
             "life_path": str(state.region_path(region) / "life.json"),
             "peer_databases": {peer: state.link_dsn(region, peer, "acgs_link") for peer in peers},
             "jwks_path": str(state.path / "secrets" / "jwks.json"),
+            "otlp": state.topology.observability.otlp,
         }
         return self._python(region, "server", "acgs2.api", json.dumps(config).encode())
 

@@ -13,6 +13,7 @@ from typing import Literal
 import psutil
 
 from acgs2.local.postgres import Owner
+from acgs2.logs.read import last_words
 
 __all__ = ["Child", "Phase"]
 
@@ -138,8 +139,4 @@ class Child:
 
     def last_words(self) -> str:
         """Return the last line of the log."""
-        try:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except OSError:
-            return "it left no log."
-        return lines[-1] if lines else "it said nothing."
+        return last_words(self._log)

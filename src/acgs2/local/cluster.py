@@ -12,9 +12,10 @@ from typing import Any
 
 import psycopg
 
-from acgs2.errors import AcgsError, InputError, RuntimeFault
+from acgs2.errors import InputError, RuntimeFault
 from acgs2.local.control import ask, raise_answer
 from acgs2.local.state import State, create_state, default_path, open_state
+from acgs2.logs.read import last_words
 from acgs2.topology import Topology, load, locate
 
 __all__ = ["Cluster", "up"]
@@ -165,7 +166,7 @@ def _await_ready(
             if process.poll() is not None:
                 raise RuntimeFault(
                     "supervisor-failed",
-                    f"The supervisor ended: {_last_line(cluster.state)}",
+                    f"The supervisor ended: {last_words(cluster.state.logs / 'supervisor.log')}",
                     hint=f"See {cluster.state.logs / 'supervisor.log'}.",
                 ) from error
             status = {}
@@ -193,11 +194,3 @@ def _restart_dead(cluster: Cluster) -> None:
                 cluster.ask("start", region=region, component=component["component"])
             elif component["phase"] == "frozen":
                 cluster.ask("thaw", region=region, component=component["component"])
-
-
-def _last_line(state: State) -> str:
-    try:
-        lines = (state.logs / "supervisor.log").read_text(encoding="utf-8").strip().splitlines()
-    except OSError as error:
-        raise AcgsError("log-unreadable", str(error)) from error
-    return lines[-1] if lines else "it said nothing."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import time
 from collections.abc import Mapping
@@ -19,11 +18,12 @@ from acgs2.errors import InputError
 from acgs2.local.loopback import loopback
 from acgs2.local.proxies import Proxies
 from acgs2.local.state import State
+from acgs2.logs.write import get_logger
 from acgs2.plan import Rights, known_in
 
 __all__ = ["Shares", "keep", "read_shares", "write_shares"]
 
-_LOG = logging.getLogger("acgs2.front")
+_LOG = get_logger("acgs2.front")
 _EVERY_S = 0.5
 _ASK_S = 2.0
 
@@ -125,5 +125,5 @@ async def keep(proxies: Proxies, state: State) -> None:
             )
             told = (rights, shares)
             if changed:
-                _LOG.info("edge-told files=%s", ",".join(changed))
+                _LOG.info("edge-told", files=changed)
         await asyncio.sleep(_EVERY_S)

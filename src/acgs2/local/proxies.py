@@ -52,16 +52,10 @@ def find_envoy() -> Path:
 
 
 class Proxies:
-    """What the gateways and the edge of one cluster are told; safe to repeat.
+    """What the gateways and the edge of one cluster are told; safe to repeat."""
 
-    Args:
-        state: the cluster.
-        otlp_port: the port of this machine that takes spans, if any does.
-    """
-
-    def __init__(self, state: State, *, otlp_port: int | None = None) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._otlp_port = otlp_port
         self._program = find_envoy()
         #: Orders of regions that the edge's routes in use name.
         self._orders: set[Order] = set()
@@ -104,7 +98,7 @@ class Proxies:
             },
             limits=state.topology.front.limits,
             failover=state.topology.failover,
-            otlp_port=self._otlp_port,
+            otlp=state.topology.observability.otlp,
             stats_port=ports[f"stats/{region}"],
             admin=self._admin(region),
         )
@@ -123,7 +117,7 @@ class Proxies:
             logs=state.logs,
             ports={place: ports[f"edge/{place}"] for place in state.topology.places},
             upstreams={(n.a, n.b): ports[f"route/{n.a}/{n.b}"] for n in state.topology.client_links()},
-            otlp_port=self._otlp_port,
+            otlp=state.topology.observability.otlp,
             stats_port=ports["stats/edge"],
             admin=self._admin(EDGE),
         )

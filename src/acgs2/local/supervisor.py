@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -15,8 +14,9 @@ from acgs2.local.bringup import Bringup
 from acgs2.local.child import Child
 from acgs2.local.control import serve
 from acgs2.local.state import State, open_state
+from acgs2.logs.write import configure, get_logger
 
-_LOG = logging.getLogger("acgs2.supervisor")
+_LOG = get_logger("acgs2.supervisor")
 _RENEW_S = 6 * 3600
 _BACKOFF_S = (0.2, 0.5, 1, 2, 5)
 
@@ -78,7 +78,7 @@ class Supervisor:
             await asyncio.sleep(1)
 
     def _fail(self, error: BaseException | None) -> None:
-        _LOG.error("bringing the cluster up failed", exc_info=error)
+        _LOG.error("bringing-up-failed", exc_info=error)
         if isinstance(error, AcgsError):
             self._bringup.failure = error.as_dict()
         else:
@@ -99,7 +99,13 @@ class Supervisor:
             if not child.wanted or child.starts != start:
                 return  # stopped on purpose; whoever starts it again watches it
             child.phase = "crashed"
-            _LOG.warning("%s %s ended with status %s", child.region, child.component, code)
+            _LOG.warning(
+                "child-ended",
+                region=child.region,
+                component=child.component,
+                status=code,
+                said=child.last_words(),
+            )
             await asyncio.sleep(_BACKOFF_S[min(child.restarts, len(_BACKOFF_S) - 1)])
             if not child.wanted:
                 return
@@ -108,7 +114,13 @@ class Supervisor:
                 await self._bringup.again(child)
             except RuntimeFault as error:
                 # It ended again, and is waited for and tried again; or it runs and is slow.
-                _LOG.warning("%s %s is not ready: %s", child.region, child.component, error.message)
+                _LOG.warning(
+                    "child-not-ready",
+                    region=child.region,
+                    component=child.component,
+                    error=error.reference,
+                    message=error.message,
+                )
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         action = request.get("action")
@@ -152,8 +164,7 @@ class Supervisor:
 
 def main() -> int:
     """Run the supervisor of the state directory named by the first argument."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every probe
+    configure("supervisor")
     asyncio.run(Supervisor(open_state(Path(sys.argv[1]))).run())
     return 0
 

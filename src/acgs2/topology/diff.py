@@ -8,6 +8,8 @@ from acgs2.topology.models import Topology, Transfer
 
 __all__ = ["Changes", "compare"]
 
+_SETTINGS = ("constitution", "objectives", "failover", "links_settings", "places", "front", "observability")
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -56,10 +58,7 @@ def compare(before: Topology, after: Topology) -> Changes:
         zones=tuple(n for n, zone in after_zones.items() if before_zones.get(n) != zone),
         transfers_added=tuple(t for t in after.transfers if t not in before.transfers),
         transfers_removed=tuple(t for t in before.transfers if t not in after.transfers),
-        settings=any(
-            getattr(before, part) != getattr(after, part)
-            for part in ("constitution", "objectives", "failover", "links_settings", "places", "front")
-        ),
+        settings=any(getattr(before, part) != getattr(after, part) for part in _SETTINGS),
         refused=tuple(_refused(before, after, kept)),
     )
 

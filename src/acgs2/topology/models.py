@@ -22,6 +22,7 @@ __all__ = [
     "HealthCheck",
     "Limits",
     "Objectives",
+    "Observability",
     "Place",
     "Region",
     "Topology",
@@ -126,6 +127,7 @@ class Failover(Section):
     scale_to: int = 10
     weights: tuple[int, ...] = (10, 25, 50, 75, 100)
     dwell_s: float = 300
+    lag_limit_s: float = Field(default=10, gt=0, description="a region that is further behind is not ready")
 
 
 class Place(Section):
@@ -196,6 +198,14 @@ class LinkSettings(Section):
     loss: float = Field(default=0, ge=0, lt=1)
 
 
+class Observability(Section):
+    """Where the processes of a topology send what they observe; nothing is sent if nothing is named."""
+
+    otlp: Endpoint | None = Field(
+        default=None, description="an OpenTelemetry collector's base URL; traces go to /v1/traces below it"
+    )
+
+
 class Local(Section):
     """How the topology is run on one machine."""
 
@@ -217,6 +227,7 @@ class Topology(Section):
     links_settings: tuple[LinkSettings, ...] = Field(default=(), alias="links")
     places: dict[PlaceName, Place] = Field(default={}, description="where clients are")
     front: Front = Front()
+    observability: Observability = Observability()
     local: Local = Local()
 
     @property

@@ -72,7 +72,13 @@ class Api:
 
 
 @pytest.fixture(scope="module")
-def api(server: Server, trio: Topology, databases: Mapping[str, str]) -> Iterator[Api]:
+def otlp() -> str | None:
+    """Where the regions of a module send their traces; a module that looks at them has one of its own."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def api(server: Server, trio: Topology, databases: Mapping[str, str], otlp: str | None) -> Iterator[Api]:
     with folder() as path:
         create_keys(path)
         (path / "trio.yaml").write_text(TRIO, encoding="utf-8")
@@ -90,6 +96,7 @@ def api(server: Server, trio: Topology, databases: Mapping[str, str]) -> Iterato
                 peer_databases={r: server.dsn(d, "acgs_link") for r, d in databases.items() if r != region},
                 life_path=str(path / f"{region}.life.json"),
                 jwks_path=str(path / "jwks.json"),
+                otlp=otlp,
             )
             app = create_app(RegionServer(config, trio))
             one = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=ports[region], log_level="error"))

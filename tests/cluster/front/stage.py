@@ -219,8 +219,8 @@ class Stage:
         self.state = state
         self.topology = state.topology
         self.traffic = Traffic(rights_of(state.topology, datetime.now(UTC)))
-        self.collector = Recorder(loop, free_port())
-        self.proxies = Proxies(state, otlp_port=self.collector.port)
+        self.collector = Recorder(loop, int(str(state.topology.observability.otlp).rpartition(":")[2]))
+        self.proxies = Proxies(state)
         self.proxies.certify()
         self.recorders = {r: Recorder(loop, state.ports[f"api/{r}"]) for r in self.topology.stacks()}
         self.gateways: dict[str, Child] = {}
@@ -278,7 +278,8 @@ def staged(topology: str) -> Iterator[Stage]:
     loop = Loop()
     try:
         with folder() as path:
-            (path / "topology.yaml").write_text(topology, encoding="utf-8")
+            traced = f"{topology}observability: {{otlp: 'http://127.0.0.1:{free_port()}'}}\n"
+            (path / "topology.yaml").write_text(traced, encoding="utf-8")
             state = create_state(path / "state", path / "topology.yaml")
             direct = {
                 f"route/{way.a}/{way.b}": state.ports[f"gateway/{way.b}"]

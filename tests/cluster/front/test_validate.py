@@ -34,20 +34,16 @@ def documents(topology: Topology, folder: Path) -> dict[str, str]:
     traffic = Traffic(rights_of(topology, datetime.now(UTC)), weights={topology.stacks()[0]: 25})
     region = GatewaySite("", topology.domain, tls, folder / "log", 20000, 20001, 20002, 20003)
     found: dict[str, str] = {}
-    for traced in (None, 4318):
+    for traced in (None, "http://127.0.0.1:4318"):
         # Each place has ten thousand lines; with traces, one speaks for all.
         ports = places if traced is None else dict([*places.items()][:1])
-        resources, _ = edge_files(
-            replace(edge, ports=ports, otlp_port=traced), topology, traffic, inline=True
-        )
-        found[f"edge.{traced}"] = static("edge", resources)
+        resources, _ = edge_files(replace(edge, ports=ports, otlp=traced), topology, traffic, inline=True)
+        found["edge" if traced is None else "edge with traces"] = static("edge", resources)
         for number, name in enumerate(topology.regions):
             # Each region once; those with traces and those without take turns.
             if number % 2 == (traced is None):
                 egress = {peer: (22000 + n, 23000 + n) for n, peer in enumerate(topology.peers(name))}
-                site = replace(
-                    region, region=name, egress=egress, otlp_port=traced, limits=topology.front.limits
-                )
+                site = replace(region, region=name, egress=egress, otlp=traced, limits=topology.front.limits)
                 found[name] = static(name, gateway_files(site))
     return found
 
@@ -56,7 +52,7 @@ def documents(topology: Topology, folder: Path) -> dict[str, str]:
 def test_envoy_accepts_what_it_is_told(name: str, tmp_path: Path) -> None:
     topology = load(name)
     found = documents(topology, tmp_path)
-    assert found.keys() == {"edge.None", "edge.4318", *topology.regions}
+    assert found.keys() == {"edge", "edge with traces", *topology.regions}
     paths = [tmp_path / f"{document}.json" for document in found]
     for path, text in zip(paths, found.values(), strict=True):
         path.write_text(text, encoding="utf-8")

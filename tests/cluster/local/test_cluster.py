@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -300,6 +301,27 @@ def test_status_and_lag_are_readable_by_scripts(cluster: Cluster) -> None:
     assert status.returncode == 5, "a region was killed"
     assert json.loads(status.stdout)["regions"][CENTRAL]["status"] == "ready"
     assert "\x1b[" not in command("status", state=cluster.state.path).stdout
+
+
+def test_every_process_logs_lines_that_programs_and_people_can_read(cluster: Cluster) -> None:
+    # PostgreSQL and Envoy write as they do.
+    named = ("*.server.log", "links.links.log", "supervisor.log")
+    ours = [log for name in named for log in cluster.state.logs.glob(name)]
+    assert len(ours) == 5
+    for log in ours:
+        for line in log.read_text(encoding="utf-8").splitlines():
+            body = json.loads(line)
+            assert {"timestamp", "level", "event", "logger", "process"} <= set(body), line
+            assert (body["process"] == "server") <= ("region" in body), line
+    shown = command("logs", CENTRAL, "--component", "server", "-n", "1000", state=cluster.state.path).stdout
+    assert re.search(
+        r"^\d{4}-\d\d-\d\d [\d:.]{12} info +awake incarnation=[0-9a-f]{8} seeded=true$", shown, re.MULTILINE
+    )
+    assert "\x1b[" not in shown
+    raw = command(
+        "logs", CENTRAL, "--component", "server", "-n", "2", "--json", state=cluster.state.path
+    ).stdout
+    assert [json.loads(line)["region"] for line in raw.splitlines()] == [CENTRAL, CENTRAL]
 
 
 def test_the_demo_keeps_its_promises_and_leaves_nothing_behind() -> None:

@@ -101,3 +101,26 @@ def test_a_wrong_agreement_is_explained(wrong: str, says: str) -> None:
         parse(f"{GOOD}agreement: {wrong}\n")
     assert says in f"{caught.value.message} {caught.value.hint}"
     assert caught.value.context["line"] == 9
+
+
+def test_what_is_observed_goes_nowhere_unless_a_collector_is_named() -> None:
+    assert parse(GOOD).observability.otlp is None
+    named = parse(GOOD + "observability: {otlp: 'http://127.0.0.1:4318'}\nfailover: {lag_limit_s: 0.5}\n")
+    assert (named.observability.otlp, named.failover.lag_limit_s) == ("http://127.0.0.1:4318", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("observability: {otlp: '127.0.0.1:4318'}", "pattern"),
+        ("observability: {otlp: 'http://user:secret@collector:1'}", "pattern"),
+        ("observability: {oltp: 'http://collector:1'}", "otlp"),
+        ("failover: {lag_limit_s: 0}", "greater than 0"),
+        ("failover: {lag_limit_ms: 10}", "lag_limit_s"),
+    ],
+)
+def test_wrong_settings_of_what_is_observed_are_explained(wrong: str, says: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        parse(f"{GOOD}{wrong}\n")
+    assert says in f"{caught.value.message} {caught.value.hint}"
+    assert caught.value.context["line"] == 9

@@ -57,6 +57,7 @@ class HeaderValueOption(Message):
 
 class DataSource(Message):
     inline_string: str = ""
+    filename: str = ""
 
 
 class SubstitutionFormatString(Message):
@@ -162,6 +163,7 @@ class SubjectAltNameMatcher(Message):
 
 class CertificateValidationContext(Message):
     match_typed_subject_alt_names: Sequence[SubjectAltNameMatcher]
+    trusted_ca: DataSource | None = None
 
 
 class CombinedCertificateValidationContext(Message):
@@ -170,9 +172,10 @@ class CombinedCertificateValidationContext(Message):
 
 
 class CommonTlsContext(Message):
-    tls_params: TlsParameters
-    tls_certificate_sds_secret_configs: Sequence[SdsSecretConfig]
-    alpn_protocols: Sequence[str]
+    tls_params: TlsParameters | None = None
+    tls_certificate_sds_secret_configs: Sequence[SdsSecretConfig] = ()
+    alpn_protocols: Sequence[str] = ()
+    validation_context: CertificateValidationContext | None = None
     combined_validation_context: CombinedCertificateValidationContext | None = None
 
 
@@ -446,19 +449,19 @@ class OpenTelemetryConfig(Message, tag_field="@type", tag=f"{_ANY}config.trace.v
     service_name: str
 
 
-class CustomTagLiteral(Message):
+class Literal(Message):
     value: str
 
 
 class CustomTag(Message):
     tag: str
-    literal: CustomTagLiteral
+    literal: Literal
 
 
 class Tracing(Message):
     provider: Extension
     max_path_tag_length: int
-    custom_tags: Sequence[CustomTag] = ()
+    custom_tags: Sequence[CustomTag]
 
 
 class HttpConnectionManager(

@@ -38,7 +38,7 @@ class EdgeSite:
     Args:
         ports: place to port of this machine.
         upstreams: (place, region) to port of this machine.
-        otlp_port: where spans go, if anywhere.
+        otlp: the collector that spans go to, if any.
         stats_port: where its own metrics are answered.
         admin: its admin interface's socket, where metrics come from.
     """
@@ -48,7 +48,7 @@ class EdgeSite:
     logs: Path
     ports: Mapping[str, int]
     upstreams: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    otlp_port: int | None = None
+    otlp: str | None = None
     stats_port: int | None = None
     admin: Path | None = None
 
@@ -70,7 +70,7 @@ def edge_files(
         before: orders of regions that routes in use still name; they stay until the new routes are in use.
         inline: whether routes are part of the listeners instead of files, to validate all at once.
     """
-    traced, collectors = tracing(site.otlp_port, "edge")
+    traced, collectors = tracing(site.otlp, "edge")
     tables = {place: table(topology, traffic, place) for place in site.ports}
     used = {order for _, orders in tables.values() for order in orders}
     listeners: list[api.Listener] = []

@@ -41,7 +41,7 @@ class GatewaySite:
 
     Args:
         egress: peer to (where this region's processes find its database, where the link to it begins).
-        otlp_port: where spans go, if anywhere.
+        otlp: the collector that spans go to, if any.
         stats_port: where its own metrics are answered.
         admin: its admin interface's socket, where metrics come from.
     """
@@ -57,7 +57,7 @@ class GatewaySite:
     egress: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     failover: Failover = field(default_factory=Failover)
-    otlp_port: int | None = None
+    otlp: str | None = None
     stats_port: int | None = None
     admin: Path | None = None
 
@@ -79,7 +79,7 @@ def front_name(region: str) -> str:
 
 def gateway_files(site: GatewaySite) -> Resources:
     """Return what the gateway of a region is told."""
-    traced, collectors = tracing(site.otlp_port, f"gateway {site.region}")
+    traced, collectors = tracing(site.otlp, f"gateway {site.region}")
     own, admin = stats(site.stats_port, site.admin, site.access_log)
     egress = [_egress(peer, port) for peer, (port, _) in site.egress.items()]
     return Resources(

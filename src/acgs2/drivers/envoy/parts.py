@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 from acgs2.drivers.envoy import api
@@ -11,6 +12,7 @@ __all__ = [
     "NEVER",
     "circuit_breakers",
     "client_tls",
+    "collector_cluster",
     "edge_breakers",
     "far_check",
     "http1_options",
@@ -104,6 +106,29 @@ def local_cluster(name: str, port: int) -> api.Cluster:
 def socket_cluster(name: str, path: Path) -> api.Cluster:
     """Return a cluster of one socket of this machine."""
     return _cluster(name, api.Address(pipe=api.Pipe(path=str(path))))
+
+
+def collector_cluster(name: str, host: str, port: int, *, tls: bool) -> api.Cluster:
+    """Return a cluster of a host somewhere, checked by the system's authorities if by TLS."""
+    address = api.Address(socket_address=api.SocketAddress(address=host, port_value=port))
+    made = _cluster(name, address)
+    made.type = "STRICT_DNS"
+    if tls:
+        made.transport_socket = _public_tls(host)
+    return made
+
+
+def _public_tls(host: str) -> api.TransportSocket:
+    name = api.SubjectAltNameMatcher(san_type="DNS", matcher=api.StringMatcher(exact=host))
+    known = ssl.get_default_verify_paths()
+    context = api.CertificateValidationContext(
+        match_typed_subject_alt_names=[name],
+        trusted_ca=api.DataSource(filename=known.cafile or known.openssl_cafile),
+    )
+    common = api.CommonTlsContext(validation_context=context)
+    return api.TransportSocket(
+        name="tls", typed_config=api.UpstreamTlsContext(common_tls_context=common, sni=host)
+    )
 
 
 def _cluster(name: str, address: api.Address) -> api.Cluster:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from acgs2.drivers.envoy import api
-from acgs2.drivers.envoy.parts import http1_options, local_cluster, seconds
+from acgs2.drivers.envoy.parts import collector_cluster, http1_options, seconds
 
 __all__ = ["tracing"]
 
 _COLLECTOR = "collector"
-#: What Envoy would say by itself of who asked, and how.
-_PERSONAL = ("http.url", "user_agent", "peer.address", "guid:x-client-trace-id")
+#: What Envoy says of whoever asks, whether one wants it or not; here it says nothing instead.
+_PERSONAL = ("http.url", "user_agent", "peer.address", "downstream_cluster", "guid:x-client-trace-id")
 
 
-def tracing(otlp_port: int | None, name: str) -> tuple[api.Tracing | None, list[api.Cluster]]:
-    """Return how a proxy traces, and the cluster that spans go to; nothing where there is no collector."""
-    if otlp_port is None:
+def tracing(otlp: str | None, name: str) -> tuple[api.Tracing | None, list[api.Cluster]]:
+    """Return how a proxy traces, and the cluster that spans go to; nothing where there is no collector.
+
+    Args:
+        otlp: the collector's base URL; a span of ours has no address and no path.
+        name: of the proxy, as spans show it.
+    """
+    if otlp is None:
         return None, []
-    uri = api.HttpUri(uri=f"http://127.0.0.1:{otlp_port}/v1/traces", cluster=_COLLECTOR, timeout=seconds(1))
+    url = urlsplit(otlp)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    uri = api.HttpUri(uri=f"{otlp.rstrip('/')}/v1/traces", cluster=_COLLECTOR, timeout=seconds(1))
     provider = api.OpenTelemetryConfig(
         http_service=api.HttpService(http_uri=uri), service_name=f"acgs2-{name}"
     )
     made = api.Tracing(
         provider=api.Extension(name="opentelemetry", typed_config=provider),
-        # Whoever begins the trace decides whether it is kept; a span of ours has nothing else of a client's.
         max_path_tag_length=1,
-        custom_tags=[api.CustomTag(tag=tag, literal=api.CustomTagLiteral(value="-")) for tag in _PERSONAL],
+        custom_tags=[api.CustomTag(tag=tag, literal=api.Literal(value="-")) for tag in _PERSONAL],
     )
-    collector = local_cluster(_COLLECTOR, otlp_port)
+    collector = collector_cluster(_COLLECTOR, url.hostname or "", port, tls=url.scheme == "https")
     collector.typed_extension_protocol_options = http1_options(idle_s=60)
     return made, [collector]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import Iterable
@@ -19,6 +18,11 @@ from acgs2.local.control import serve
 from acgs2.local.links.config import LinksConfig
 from acgs2.local.links.line import Line
 from acgs2.local.links.relay import Route
+from acgs2.logs.write import configure, get_logger
+
+_LOG = get_logger("acgs2.local.links")
+#: What of a line can be set.
+_SETTINGS = ("factor", "rtt_ms", "jitter_ms", "bandwidth_mbps", "loss")
 
 
 class Links:
@@ -100,7 +104,7 @@ class Links:
                 line.cut, line.factor = False, 1.0
         elif action == "set":
             for line in lines:
-                for name in ("factor", "rtt_ms", "jitter_ms", "bandwidth_mbps", "loss"):
+                for name in _SETTINGS:
                     if name in request:
                         setattr(line, name, None if request[name] is None else float(request[name]))
         else:
@@ -109,6 +113,8 @@ class Links:
                 f"There is no action {action!r}.",
                 hint="Use status, cut, restore, set or configure.",
             )
+        given = {name: request[name] for name in (*_SETTINGS, "one_way", "reset") if name in request}
+        _LOG.info(f"link-{action}", a=a, b=b, **given)
         for route in self._routes:
             if {route.spec.source, route.spec.target} == {a, b}:
                 if action == "restore" and request.get("reset"):
@@ -145,6 +151,7 @@ async def run(path: Path) -> None:
     config = _read(path)
     links = Links(config)
     await links.start()
+    _LOG.info("links-up", routes=len(config.routes))
 
     async def handle(request: dict[str, Any]) -> dict[str, Any]:
         if request.get("action") == "configure":
@@ -165,10 +172,11 @@ def _read(path: Path) -> LinksConfig:
 
 def main() -> int:
     """Run the links; returns the exit status."""
+    configure("links")
     try:
         uvloop.run(run(Path(sys.argv[1])))
     except AcgsError as error:
-        print(json.dumps(error.as_dict()), file=sys.stderr)
+        _LOG.critical("failed", **error.as_dict())
         return error.exit_code
     return 0
 

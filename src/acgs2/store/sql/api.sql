@@ -36,10 +36,5 @@ GROUP BY source ORDER BY source
 -- name: incidents
 SELECT id, at, kind, source, entity, zone, detail FROM acgs.incident WHERE closed_at IS NULL
 ORDER BY id DESC LIMIT %(limit)s
--- name: health
-SELECT (SELECT count(*) FROM acgs.incident WHERE closed_at IS NULL),
-    (SELECT count(id) FROM acgs.quarantine),
-    (SELECT origin FROM acgs.self),
-    pg_catalog.pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
 -- name: holdings
 SELECT zone, count(*) FROM {table} WHERE NOT erased GROUP BY zone ORDER BY zone
