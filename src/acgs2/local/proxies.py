@@ -103,7 +103,7 @@ class Proxies:
             stats_port=ports[f"stats/{region}"],
             admin=self._admin(region),
         )
-        return write(self._folder(region), gateway_files(site))
+        return write(self._folder(region), gateway_files(site), admin=self._admin(region))
 
     def tell_edge(self, traffic: Traffic) -> list[str]:
         """Write what the edge is told; return the files that changed.
@@ -123,7 +123,7 @@ class Proxies:
             admin=self._admin(EDGE),
         )
         resources, orders = edge_files(site, state.topology, traffic, before=self._orders)
-        changed = write(self._folder(EDGE), resources)
+        changed = write(self._folder(EDGE), resources, admin=self._admin(EDGE))
         self._orders = orders
         return changed
 

@@ -23,7 +23,6 @@ from acgs2.local.child import Child
 from acgs2.local.proxies import Proxies
 from acgs2.local.state import State, create_state
 from acgs2.plan import rights_of
-from acgs2.topology import Observability
 
 T = TypeVar("T")
 PROBLEM = "application/problem+json"
@@ -220,10 +219,8 @@ class Stage:
         self.state = state
         self.topology = state.topology
         self.traffic = Traffic(rights_of(state.topology, datetime.now(UTC)))
-        self.collector = Recorder(loop, free_port())
-        observed = Observability(otlp=f"http://127.0.0.1:{self.collector.port}")
-        traced = state.topology.model_copy(update={"observability": observed})
-        self.proxies = Proxies(replace(state, topology=traced))
+        self.collector = Recorder(loop, int(str(state.topology.observability.otlp).rpartition(":")[2]))
+        self.proxies = Proxies(state)
         self.proxies.certify()
         self.recorders = {r: Recorder(loop, state.ports[f"api/{r}"]) for r in self.topology.stacks()}
         self.gateways: dict[str, Child] = {}
@@ -281,7 +278,8 @@ def staged(topology: str) -> Iterator[Stage]:
     loop = Loop()
     try:
         with folder() as path:
-            (path / "topology.yaml").write_text(topology, encoding="utf-8")
+            traced = f"{topology}observability: {{otlp: 'http://127.0.0.1:{free_port()}'}}\n"
+            (path / "topology.yaml").write_text(traced, encoding="utf-8")
             state = create_state(path / "state", path / "topology.yaml")
             direct = {
                 f"route/{way.a}/{way.b}": state.ports[f"gateway/{way.b}"]

@@ -472,19 +472,19 @@ class OpenTelemetryConfig(Message, tag_field="@type", tag=f"{_ANY}config.trace.v
     service_name: str
 
 
-class CustomTagLiteral(Message):
+class Literal(Message):
     value: str
 
 
 class CustomTag(Message):
     tag: str
-    literal: CustomTagLiteral
+    literal: Literal
 
 
 class Tracing(Message):
     provider: Extension
     max_path_tag_length: int
-    custom_tags: Sequence[CustomTag] = ()
+    custom_tags: Sequence[CustomTag]
 
 
 class HttpConnectionManager(

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy.admin import Taken
 
 __all__ = ["Resources", "bootstrap", "routes_path", "static", "write"]
 
@@ -38,16 +39,29 @@ def routes_path(folder: Path, name: str) -> Path:
     return folder / f"routes.{name}.json"
 
 
-def write(folder: Path, resources: Resources) -> list[str]:
+def write(folder: Path, resources: Resources, *, admin: Path | None = None) -> list[str]:
     """Write what has changed, each file whole or not at all, and return the names of the files written.
 
     Clusters come first, and listeners last, so that nothing leads to what is not there yet.
+
+    Args:
+        folder: where.
+        resources: what.
+        admin: socket of the Envoy that watches; each kind of file waits until it has taken in the one before.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = [(folder / "clusters.json", _response(resources.clusters))]
-    found += [(routes_path(folder, name), _response([table])) for name, table in resources.routes.items()]
-    found.append((folder / "listeners.json", _response(resources.listeners)))
-    return [path.name for path, text in found if _replace(path, text)]
+    kinds = (
+        ("cds", {folder / "clusters.json": _response(resources.clusters)}),
+        ("rds", {routes_path(folder, name): _response([table]) for name, table in resources.routes.items()}),
+        ("lds", {folder / "listeners.json": _response(resources.listeners)}),
+    )
+    found: list[str] = []
+    for kind, files in kinds:
+        taken = Taken(admin, kind)
+        written = [path.name for path, text in files.items() if _replace(path, text)]
+        taken.wait(len(written))
+        found += written
+    return found
 
 
 def bootstrap(folder: Path, name: str, *, admin: Path | None) -> Path:

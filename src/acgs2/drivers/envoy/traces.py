@@ -31,9 +31,8 @@ def tracing(otlp: str | None, name: str) -> tuple[api.Tracing | None, list[api.C
     )
     made = api.Tracing(
         provider=api.Extension(name="opentelemetry", typed_config=provider),
-        # Whoever begins the trace decides whether it is kept; a span of ours has nothing else of a client's.
         max_path_tag_length=1,
-        custom_tags=[api.CustomTag(tag=tag, literal=api.CustomTagLiteral(value="-")) for tag in _PERSONAL],
+        custom_tags=[api.CustomTag(tag=tag, literal=api.Literal(value="-")) for tag in _PERSONAL],
     )
     collector = collector_cluster(_COLLECTOR, url.hostname or "", port, tls=url.scheme == "https")
     collector.typed_extension_protocol_options = http1_options(idle_s=60)
