@@ -7,21 +7,16 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg_pool import AsyncConnectionPool
 from tests.cluster.api.conftest import Api
+from tests.cluster.collector import Collector, collecting
 from tests.cluster.conftest import Server, await_that
 
 import acgs2
@@ -34,51 +29,10 @@ DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 CANARY = "canary-4f1b"
 
 
-@dataclass
-class Collector:
-    """A collector's receiver: what was sent to it, and as what."""
-
-    url: str = ""
-    bodies: list[bytes] = field(default_factory=list)
-
-    def spans(self, trace_id: str) -> dict[str, Any]:
-        """Return the spans of a trace by name."""
-        found = {}
-        for body in list(self.bodies):
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                of = {a.key: a.value.string_value for a in resource.resource.attributes}
-                for span in (s for scope in resource.scope_spans for s in scope.spans):
-                    if span.trace_id.hex() == trace_id:
-                        found[span.name] = (of, span)
-        return found
-
-
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    """A real receiver of OTLP over HTTP."""
-    made = Collector()
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            taken = self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf"
-            if taken:
-                made.bodies.append(body)
-            self.send_response(200 if taken else 404)
-            self.send_header("content-type", "application/x-protobuf")
-            self.end_headers()
-            self.wfile.write(ExportTraceServiceResponse().SerializeToString())
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=receiver.serve_forever, daemon=True)
-    thread.start()
-    made.url = f"http://127.0.0.1:{receiver.server_port}"
-    yield made
-    receiver.shutdown()
-    receiver.server_close()
+    with collecting() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

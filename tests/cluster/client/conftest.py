@@ -1,5 +1,5 @@
 """Clients meet the region servers that the API's tests have."""
 
-from tests.cluster.api.conftest import api
+from tests.cluster.api.conftest import api, otlp
 
-__all__ = ["api"]
+__all__ = ["api", "otlp"]

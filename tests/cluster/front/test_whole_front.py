@@ -15,10 +15,14 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from tests.cluster.collector import Collector, collecting
 from tests.cluster.conftest import await_that, folder, free_port
 from tests.cluster.front.stage import SMALL, Answer, Client, Loop, Relay
 from tests.cluster.local.test_cluster import command, has
 
+from acgs2 import SyncClient
 from acgs2.api.tokens import mint
 from acgs2.cli import main
 from acgs2.local.cluster import Cluster, up
@@ -29,9 +33,16 @@ SOON = "failover: {interval_s: 0.5, failures: 3, successes: 2}\n"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def collector() -> Iterator[Collector]:
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(collector: Collector) -> Iterator[Cluster]:
     with folder() as path:
-        (path / "small.yaml").write_text(SMALL + SOON, encoding="utf-8")
+        observed = f"observability: {{otlp: '{collector.url}'}}\n"
+        (path / "small.yaml").write_text(SMALL + SOON + observed, encoding="utf-8")
         running = up(path / "small.yaml", path / "state")
         try:
             yield running
@@ -163,6 +174,57 @@ def test_the_edge_follows_what_becomes_lawful_and_what_no_longer_is(cluster: Clu
     revoked = dublin.call("POST", f"transfers/{json.loads(made.body)['id']}/revoke", "eu")
     assert revoked.status == 200, revoked.body
     await_that(lambda: asked().status == 403, "the edge to know that it was revoked")
+
+
+def traced(collector: Collector, work: Callable[[], Any], *services: str) -> list[tuple[str, Any]]:
+    """Return service and span of all that one piece of work leads to, once these services have said theirs."""
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+    with trace.get_tracer("tests").start_as_current_span("work") as span:
+        trace_id = f"{span.get_span_context().trace_id:032x}"
+        work()
+
+    def found() -> list[tuple[str, Any]] | None:
+        spans = [(of["service.name"], s) for of, s in collector.all_spans(trace_id)]
+        return spans if {*services} <= {service for service, _ in spans} else None
+
+    return await_that(found, f"spans of {services}")
+
+
+def test_a_trace_leads_from_the_caller_to_the_database(cluster: Cluster, collector: Collector) -> None:
+    state = cluster.state
+    token = mint(
+        state.path / "secrets" / "signing.json", "test", "operator", state.topology.name, int(time.time())
+    )
+
+    def create() -> None:
+        url = state.edge_url("dublin")
+        with SyncClient(url, zone="eu", token=token, ca=str(state.trust)) as client:
+            client.tenants.create(name="Traced")
+
+    way = ("acgs2-edge", f"acgs2-gateway {WEST}", "acgs2-region")
+    spans = traced(collector, create, *way)
+    ids = {span.span_id for _, span in spans}
+    assert {"INSERT tenant", "wait for pair"} <= {span.name for service, span in spans if service == way[2]}
+    # Each has its parent in the one before it on the way; the first in the caller's.
+    first = {
+        service: [s for of, s in spans if of == service and s.parent_span_id not in ids] for service in way
+    }
+    assert [len(first[service]) for service in way] == [1, 0, 0]
+
+
+def test_a_trace_goes_on_in_the_region_that_another_points_to(cluster: Cluster, collector: Collector) -> None:
+    state = cluster.state
+    token = mint(
+        state.path / "secrets" / "signing.json", "test", "operator", state.topology.name, int(time.time())
+    )
+
+    def create() -> None:
+        with SyncClient(state.gateway_url(US), zone="eu", token=token, ca=str(state.trust)) as client:
+            assert client.tenants.create(name="Traced").updated_in == CENTRAL
+
+    spans = traced(collector, create, f"acgs2-gateway {US}", f"acgs2-gateway {CENTRAL}", "acgs2-region")
+    assert "INSERT tenant" in {span.name for _, span in spans}
 
 
 def test_nothing_crosses_a_link_in_the_clear(cluster: Cluster, dublin: Caller) -> None:

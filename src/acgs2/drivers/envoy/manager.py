@@ -51,7 +51,7 @@ _FORGET = api.Extension(
 def access_log(path: Path) -> api.Extension:
     """Return a log of requests as JSON lines without personal data."""
     format_ = api.SubstitutionFormatString(json_format=_FIELDS, omit_empty_values=True)
-    return api.Extension(name="file", typed_config=(api.FileAccessLog(path=str(path), log_format=format_)))
+    return api.Extension(name="file", typed_config=api.FileAccessLog(path=str(path), log_format=format_))
 
 
 def http_manager(
