@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from acgs2.drivers.envoy import GatewaySite, api, gateway_files, static, write
+from acgs2.drivers.envoy import GatewaySite, gateway_files, http_api, static, write
 from acgs2.drivers.envoy.files import Resources
 
 SITE = GatewaySite(
@@ -49,7 +49,7 @@ def test_nothing_listens_but_on_this_machine() -> None:
 
 
 def test_only_what_has_changed_is_written(tmp_path: Path) -> None:
-    table = api.RouteConfiguration(name="p", virtual_hosts=[])
+    table = http_api.RouteConfiguration(name="p", virtual_hosts=[])
     made = replace(gateway_files(SITE), routes={"p": table})
     folder = tmp_path / "new"
     assert write(folder, made) == ["clusters.json", "routes.p.json", "listeners.json"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acgs2.drivers.envoy import EdgeSite, Traffic, api, edge_files
+from acgs2.drivers.envoy import EdgeSite, Traffic, edge_files
 from acgs2.drivers.envoy.routes import table
 from acgs2.model import entities
 from acgs2.model.entity import Residency
@@ -33,7 +33,7 @@ traffic = st.builds(
 )
 
 
-def holds(matcher: api.HeaderMatcher, headers: dict[str, str]) -> bool:
+def holds(matcher: http_api.HeaderMatcher, headers: dict[str, str]) -> bool:
     value = headers.get(matcher.name, "" if matcher.treat_missing_header_as_empty else None)
     if value is None:
         return matcher.invert_match
@@ -47,7 +47,7 @@ def holds(matcher: api.HeaderMatcher, headers: dict[str, str]) -> bool:
     return found is not matcher.invert_match
 
 
-def leads(match: api.RouteMatch, path: str) -> bool:
+def leads(match: http_api.RouteMatch, path: str) -> bool:
     if match.path is not None:
         return path == match.path
     if match.path_separated_prefix is not None:
@@ -55,7 +55,7 @@ def leads(match: api.RouteMatch, path: str) -> bool:
     return path.startswith(match.prefix or "")
 
 
-def first(config: api.RouteConfiguration, path: str, headers: dict[str, str]) -> api.Route:
+def first(config: http_api.RouteConfiguration, path: str, headers: dict[str, str]) -> http_api.Route:
     """Return the route that Envoy takes: the first of which all holds."""
     return next(
         r
@@ -64,7 +64,7 @@ def first(config: api.RouteConfiguration, path: str, headers: dict[str, str]) ->
     )
 
 
-def clusters(route: api.Route) -> dict[str, int]:
+def clusters(route: http_api.Route) -> dict[str, int]:
     action = route.route
     return (
         {c.name: c.weight for c in action.weighted_clusters.clusters}
@@ -73,7 +73,7 @@ def clusters(route: api.Route) -> dict[str, int]:
     )
 
 
-def regions(route: api.Route) -> set[str]:
+def regions(route: http_api.Route) -> set[str]:
     return {region for name in clusters(route) for region in name.partition("/")[2].split("+")}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy import api, http_api
 from acgs2.errors import PROBLEM_TYPES
 
 __all__ = ["BUFFER", "NOTHING_STORED", "PROBLEM", "direct", "local_replies", "malformed", "set_header"]
@@ -83,13 +83,13 @@ def set_header(name: str, value: str) -> api.HeaderValueOption:
 
 
 def _mapper(
-    filter_: api.AccessLogFilter, status: int, reference: str, detail: str, hint: str
-) -> api.ResponseMapper:
+    filter_: http_api.AccessLogFilter, status: int, reference: str, detail: str, hint: str
+) -> http_api.ResponseMapper:
     body = _document(status, reference, detail, hint)
     headers = [set_header("retry-after", "1")] if status == 503 else []
     if status == 503 and reference != "outcome-unknown":
         headers.append(set_header(NOTHING_STORED, "1"))
-    return api.ResponseMapper(
+    return http_api.ResponseMapper(
         filter=filter_,
         status_code=status,
         body_format_override=api.SubstitutionFormatString(json_format=body, content_type=PROBLEM),
@@ -97,53 +97,53 @@ def _mapper(
     )
 
 
-def local_replies(*, edge: bool) -> api.LocalReplyConfig:
+def local_replies(*, edge: bool) -> http_api.LocalReplyConfig:
     """Return what takes the place of Envoy's own words."""
-    found: list[api.ResponseMapper] = []
+    found: list[http_api.ResponseMapper] = []
     for flags, status, reference, detail, hint in _FLAGS:
-        by_flag = api.AccessLogFilter(response_flag_filter=api.ResponseFlagFilter(flags=flags))
+        by_flag = http_api.AccessLogFilter(response_flag_filter=http_api.ResponseFlagFilter(flags=flags))
         if not edge and "UH" in flags:
             # At a gateway there is one region to be away.
             reference, detail = "region-not-serving", "The region's server does not answer."  # noqa: PLW2901
         found.append(_mapper(by_flag, status, reference, detail, hint))
     for given, status, reference, detail, hint in _STATUS:
         value = api.RuntimeUInt32(default_value=given, runtime_key=f"acgs2.status.{given}")
-        equal = api.StatusCodeFilter(comparison=api.ComparisonFilter(op="EQ", value=value))
-        by_status = api.AccessLogFilter(status_code_filter=equal)
-        both = api.AccessLogFilter(and_filter=api.AndFilter(filters=[by_status, _not_by_a_route()]))
+        equal = http_api.StatusCodeFilter(comparison=http_api.ComparisonFilter(op="EQ", value=value))
+        by_status = http_api.AccessLogFilter(status_code_filter=equal)
+        both = http_api.AccessLogFilter(and_filter=http_api.AndFilter(filters=[by_status, _not_by_a_route()]))
         found.append(_mapper(both, status, reference, detail, hint))
-    return api.LocalReplyConfig(mappers=found)
+    return http_api.LocalReplyConfig(mappers=found)
 
 
-def _not_by_a_route() -> api.AccessLogFilter:
+def _not_by_a_route() -> http_api.AccessLogFilter:
     """Match what Envoy answers of itself: a route that answers has said it better."""
-    expression = api.ExpressionFilter(expression="response.code_details != 'direct_response'")
-    return api.AccessLogFilter(
+    expression = http_api.ExpressionFilter(expression="response.code_details != 'direct_response'")
+    return http_api.AccessLogFilter(
         extension_filter=api.Extension(
             name="envoy.access_loggers.extension_filters.cel", typed_config=expression
         )
     )
 
 
-def malformed() -> api.Route:
+def malformed() -> http_api.Route:
     """Return the route of requests for no host or for several: Envoy passes them on, and others do not."""
     text = api.StringMatcher(safe_regex=api.RegexMatcher(regex="^$|^.*[,@ ].*$"))
-    host = api.HeaderMatcher(name=":authority", string_match=text)
-    return direct("malformed", api.RouteMatch(prefix="/", headers=[host]), 400, *_MALFORMED)
+    host = http_api.HeaderMatcher(name=":authority", string_match=text)
+    return direct("malformed", http_api.RouteMatch(prefix="/", headers=[host]), 400, *_MALFORMED)
 
 
 def direct(
-    name: str, match: api.RouteMatch, status: int, reference: str, detail: str, hint: str
-) -> api.Route:
+    name: str, match: http_api.RouteMatch, status: int, reference: str, detail: str, hint: str
+) -> http_api.Route:
     """Return a route that answers by itself, before any body is read."""
     body = json.dumps(_document(status, reference, detail, hint))
     headers = [set_header("content-type", PROBLEM)]
     if status == 503:
         headers.append(set_header("retry-after", "1"))
-    return api.Route(
+    return http_api.Route(
         name=name,
         match=match,
-        direct_response=api.DirectResponseAction(status=status, body=api.DataSource(inline_string=body)),
+        direct_response=http_api.DirectResponseAction(status=status, body=api.DataSource(inline_string=body)),
         response_headers_to_add=headers,
-        typed_per_filter_config={BUFFER: api.BufferPerRoute(disabled=True)},
+        typed_per_filter_config={BUFFER: http_api.BufferPerRoute(disabled=True)},
     )

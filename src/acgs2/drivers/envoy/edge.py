@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy import api, http_api
 from acgs2.drivers.envoy.files import Resources, routes_path
 from acgs2.drivers.envoy.gateway import front_name, region_uri
 from acgs2.drivers.envoy.manager import http_manager
@@ -84,7 +84,7 @@ def edge_files(
             f"edge.{place}",
             site.logs / f"edge.{place}.access.log",
             table=own if inline else None,
-            rds=None if inline else api.Rds(config_source=source, route_config_name=place),
+            rds=None if inline else http_api.Rds(config_source=source, route_config_name=place),
             tracing=traced,
             clients=topology.front.clients,
             edge=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy import api, http_api
 from acgs2.drivers.envoy.admin import Taken
 
 __all__ = ["Resources", "bootstrap", "routes_path", "static", "write"]
@@ -24,6 +24,13 @@ _RUNTIME = {
     "re2.max_program_size.error_level": 10_000,
 }
 
+#: What a file of resources says that each of them is.
+_TYPES: Mapping[type[api.Message], str] = {
+    api.Listener: f"{api.ANY}config.listener.v3.Listener",
+    api.Cluster: f"{api.ANY}config.cluster.v3.Cluster",
+    http_api.RouteConfiguration: f"{api.ANY}config.route.v3.RouteConfiguration",
+}
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -31,7 +38,7 @@ class Resources:
 
     listeners: Sequence[api.Listener]
     clusters: Sequence[api.Cluster]
-    routes: Mapping[str, api.RouteConfiguration] = field(default_factory=dict)
+    routes: Mapping[str, http_api.RouteConfiguration] = field(default_factory=dict)
 
 
 def routes_path(folder: Path, name: str) -> Path:
@@ -117,7 +124,7 @@ def _json(value: object) -> str:
 
 def _response(resources: Sequence[api.Message]) -> str:
     """Return a discovery response (envoy.service.discovery.v3) of resources of one kind."""
-    typed = [{"@type": api.RESOURCE_TYPES[type(r)], **msgspec.to_builtins(r)} for r in resources]
+    typed = [{"@type": _TYPES[type(r)], **msgspec.to_builtins(r)} for r in resources]
     return _json({"resources": typed})
 
 

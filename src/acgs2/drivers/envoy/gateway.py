@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy import api, http_api
 from acgs2.drivers.envoy.answers import direct, malformed, set_header
 from acgs2.drivers.envoy.files import Resources
 from acgs2.drivers.envoy.manager import http_manager
@@ -95,7 +95,7 @@ def gateway_files(site: GatewaySite) -> Resources:
     )
 
 
-def _front(site: GatewaySite, traced: api.Tracing | None) -> api.Listener:
+def _front(site: GatewaySite, traced: http_api.Tracing | None) -> api.Listener:
     """Return where clients and the edge come in; the edge is known by its certificate."""
 
     def chain(*, trusted: bool) -> api.FilterChain:
@@ -131,40 +131,40 @@ def _front(site: GatewaySite, traced: api.Tracing | None) -> api.Listener:
     )
 
 
-def _table(site: GatewaySite) -> api.RouteConfiguration:
+def _table(site: GatewaySite) -> http_api.RouteConfiguration:
     """Return the routes: all lead to the region's server, named so that the log need not have paths."""
 
-    def to_server(name: str, match: api.RouteMatch) -> api.Route:
-        action = api.RouteAction(
+    def to_server(name: str, match: http_api.RouteMatch) -> http_api.Route:
+        action = http_api.RouteAction(
             cluster=_SERVER,
             timeout=seconds(site.limits.timeout_s),
-            retry_policy=api.RetryPolicy(
+            retry_policy=http_api.RetryPolicy(
                 retry_on=_TRIES,
                 num_retries=site.limits.retries,
                 per_try_timeout=seconds(site.limits.per_try_s),
             ),
         )
-        return api.Route(name=name, match=match, route=action)
+        return http_api.Route(name=name, match=match, route=action)
 
     metrics = direct(
         "metrics",
-        api.RouteMatch(path_separated_prefix="/metrics"),
+        http_api.RouteMatch(path_separated_prefix="/metrics"),
         404,
         "not-found",
         "There is nothing here.",
         "Metrics are read inside the region.",
     )
     named = [
-        to_server(e.path, api.RouteMatch(path_separated_prefix=f"/api/v1/{e.path}"))
+        to_server(e.path, http_api.RouteMatch(path_separated_prefix=f"/api/v1/{e.path}"))
         for e in entities().values()
     ]
     rest = [
-        to_server("health", api.RouteMatch(path_separated_prefix="/health")),
-        to_server("api", api.RouteMatch(prefix="/api/")),
-        to_server("other", api.RouteMatch(prefix="/")),
+        to_server("health", http_api.RouteMatch(path_separated_prefix="/health")),
+        to_server("api", http_api.RouteMatch(prefix="/api/")),
+        to_server("other", http_api.RouteMatch(prefix="/")),
     ]
-    host = api.VirtualHost(name="region", domains=["*"], routes=[malformed(), metrics, *named, *rest])
-    return api.RouteConfiguration(
+    host = http_api.VirtualHost(name="region", domains=["*"], routes=[malformed(), metrics, *named, *rest])
+    return http_api.RouteConfiguration(
         name="gateway",
         virtual_hosts=[host],
         response_headers_to_add=[set_header("x-acgs2-region", site.region)],

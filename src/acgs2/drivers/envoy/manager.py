@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any as Value
 
-from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy import api, http_api
 from acgs2.drivers.envoy.answers import BUFFER, local_replies
 from acgs2.drivers.envoy.parts import seconds
 from acgs2.topology import Clients
@@ -42,8 +42,8 @@ _FIELDS: dict[str, str] = {
 #: What would go into traces with whatever a client puts there.
 _FORGET = api.Extension(
     name="forget",
-    typed_config=api.EarlyHeaderMutation(
-        mutations=[api.HeaderRemoval(remove=name) for name in ("tracestate", "baggage")]
+    typed_config=http_api.EarlyHeaderMutation(
+        mutations=[http_api.HeaderRemoval(remove=name) for name in ("tracestate", "baggage")]
     ),
 )
 
@@ -51,20 +51,20 @@ _FORGET = api.Extension(
 def access_log(path: Path) -> api.Extension:
     """Return a log of requests as JSON lines without personal data."""
     format_ = api.SubstitutionFormatString(json_format=_FIELDS, omit_empty_values=True)
-    return api.Extension(name="file", typed_config=api.FileAccessLog(path=str(path), log_format=format_))
+    return api.Extension(name="file", typed_config=http_api.FileAccessLog(path=str(path), log_format=format_))
 
 
 def http_manager(
     name: str,
     log: Path,
     *,
-    table: api.RouteConfiguration | None = None,
-    rds: api.Rds | None = None,
-    tracing: api.Tracing | None = None,
+    table: http_api.RouteConfiguration | None = None,
+    rds: http_api.Rds | None = None,
+    tracing: http_api.Tracing | None = None,
     clients: Clients,
     edge: bool,
     trusted: bool = False,
-) -> api.HttpConnectionManager:
+) -> http_api.HttpConnectionManager:
     """Return the connection manager of a listener.
 
     Args:
@@ -79,15 +79,15 @@ def http_manager(
         clients: how long they may take.
     """
     options: dict[str, Value] = {"route_config": table} if table is not None else {"rds": rds}
-    return api.HttpConnectionManager(
+    return http_api.HttpConnectionManager(
         stat_prefix=name,
         **options,
         early_header_mutation_extensions=[_FORGET],
         http_filters=[
             # Only whole bodies go on: who sends slowly holds none of the few connections to the region, and
             # who is told early that a body is too large is not taken for a region that broke off.
-            api.Extension(name=BUFFER, typed_config=api.Buffer(max_request_bytes=_BODY_BYTES)),
-            api.Extension(name="router", typed_config=api.Router()),
+            api.Extension(name=BUFFER, typed_config=http_api.Buffer(max_request_bytes=_BODY_BYTES)),
+            api.Extension(name="router", typed_config=http_api.Router()),
         ],
         common_http_protocol_options=api.HttpProtocolOptions(
             idle_timeout=seconds(60 if edge else 300),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from acgs2.drivers.envoy import api
+from acgs2.drivers.envoy import api, http_api
 from acgs2.drivers.envoy.answers import NOTHING_STORED, direct, malformed
 from acgs2.drivers.envoy.parts import seconds
 from acgs2.model import entities
@@ -39,7 +39,7 @@ class _Class:
 
     name: str
     kind: Kind
-    headers: Sequence[api.HeaderMatcher]
+    headers: Sequence[http_api.HeaderMatcher]
     retry_on: str
     codes: tuple[int, ...] = ()
 
@@ -49,12 +49,12 @@ def order_name(place: str, order: tuple[str, ...]) -> str:
     return f"{place}/{'+'.join(order)}"
 
 
-def table(topology: Topology, traffic: Traffic, place: str) -> tuple[api.RouteConfiguration, set[Order]]:
+def table(topology: Topology, traffic: Traffic, place: str) -> tuple[http_api.RouteConfiguration, set[Order]]:
     """Return the routes of a place, and the orders of several regions that they name."""
     made = _Table(topology, traffic, place)
     found = list(made.routes())
-    host = api.VirtualHost(name="edge", domains=["*"], routes=found)
-    config = api.RouteConfiguration(
+    host = http_api.VirtualHost(name="edge", domains=["*"], routes=found)
+    config = http_api.RouteConfiguration(
         name=place,
         virtual_hosts=[host],
         request_headers_to_remove=["x-acgs2-region"],
@@ -72,12 +72,12 @@ class _Table:
         self._known = _one_of([*topology.regions])
         self.orders: set[Order] = set()
 
-    def routes(self) -> Iterator[api.Route]:
+    def routes(self) -> Iterator[http_api.Route]:
         """Yield all routes, the first that matches counts."""
         yield malformed()
         yield direct(
             "metrics",
-            api.RouteMatch(path_separated_prefix="/metrics"),
+            http_api.RouteMatch(path_separated_prefix="/metrics"),
             404,
             "not-found",
             "There is nothing here.",
@@ -87,7 +87,7 @@ class _Table:
             yield from self._zone(zone)
         yield direct(
             "zone unknown",
-            api.RouteMatch(prefix="/", headers=[_header(ZONE, "", present=True)]),
+            http_api.RouteMatch(prefix="/", headers=[_header(ZONE, "", present=True)]),
             400,
             "zone-unknown",
             f"The header {ZONE} names no zone.",
@@ -95,14 +95,16 @@ class _Table:
         )
         yield from self._zoneless()
 
-    def _zone(self, zone: str) -> Iterator[api.Route]:
+    def _zone(self, zone: str) -> Iterator[http_api.Route]:
         for entity in [e for e in entities().values() if e.residency is Residency.ZONE]:
-            path = api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
+            path = http_api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
             yield from self._choices(zone, path, entity)
         # Whatever the path: who mistypes it sends the same body.
-        yield from self._choices(zone, api.RouteMatch(prefix="/"), None)
+        yield from self._choices(zone, http_api.RouteMatch(prefix="/"), None)
 
-    def _choices(self, zone: str, path: api.RouteMatch, entity: Entity | None) -> Iterator[api.Route]:
+    def _choices(
+        self, zone: str, path: http_api.RouteMatch, entity: Entity | None
+    ) -> Iterator[http_api.Route]:
         """Yield the routes of one zone and path: left to us, a lawful region, an unlawful one."""
         name = f"{zone} {entity.path if entity else 'api'}"
         about = _header(ZONE, zone)
@@ -126,19 +128,19 @@ class _Table:
         )
         yield self._region_unknown(_match(path, [about]))
 
-    def _zoneless(self) -> Iterator[api.Route]:
+    def _zoneless(self) -> Iterator[http_api.Route]:
         """Yield the routes of requests about no zone: reading is left to the region, writing needs one."""
         writes = _matching(":method", "^(GET|HEAD|OPTIONS)$", invert=True)
         for entity in [e for e in entities().values() if e.residency is Residency.ZONE]:
-            path = api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
+            path = http_api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
             yield _zone_missing(f"{entity.path} zone missing", _match(path, [writes]))
         # What operators do to the register, and to one region.
-        yield from self._to_any("api", api.RouteMatch(prefix="/api/v1/"))
-        anything = api.RouteMatch(prefix="/")
+        yield from self._to_any("api", http_api.RouteMatch(prefix="/api/v1/"))
+        anything = http_api.RouteMatch(prefix="/")
         yield _zone_missing("zone missing", _match(anything, [writes]))
         yield from self._to_any("any", anything)
 
-    def _to_any(self, name: str, path: api.RouteMatch) -> Iterator[api.Route]:
+    def _to_any(self, name: str, path: http_api.RouteMatch) -> Iterator[http_api.Route]:
         """Yield the routes of what is about no zone, to all regions that serve clients."""
         for each in _classes(None):
             decided = self._decide(None, "auto", None, each.kind)
@@ -149,7 +151,7 @@ class _Table:
                 yield self._to(f"{name} {each.name} {region}", match, chosen, each)
         yield self._region_unknown(path)
 
-    def _region_unknown(self, match: api.RouteMatch) -> api.Route:
+    def _region_unknown(self, match: http_api.RouteMatch) -> http_api.Route:
         return direct(
             "region unknown",
             match,
@@ -172,7 +174,7 @@ class _Table:
             kind=kind,
         )
 
-    def _to(self, name: str, match: api.RouteMatch, decided: Routing, each: _Class) -> api.Route:
+    def _to(self, name: str, match: http_api.RouteMatch, decided: Routing, each: _Class) -> http_api.Route:
         if not decided.targets:
             return direct(
                 name,
@@ -183,16 +185,16 @@ class _Table:
                 f"Try again later; lawful would be {', '.join(decided.lawful) or 'none'}.",
             )
         limits = self._topology.front.limits
-        action = api.RouteAction(
-            weighted_clusters=api.WeightedCluster(clusters=self._weighted(decided)),
+        action = http_api.RouteAction(
+            weighted_clusters=http_api.WeightedCluster(clusters=self._weighted(decided)),
             timeout=seconds(limits.timeout_s),
             retry_policy=_retry(each, limits),
         )
-        return api.Route(name=name, match=match, route=action)
+        return http_api.Route(name=name, match=match, route=action)
 
-    def _weighted(self, decided: Routing) -> list[api.ClusterWeight]:
+    def _weighted(self, decided: Routing) -> list[http_api.ClusterWeight]:
         """Return the shares: who has one comes first in an order of its own, the others stand by."""
-        found: list[api.ClusterWeight] = []
+        found: list[http_api.ClusterWeight] = []
         for target in decided.targets:
             weight = round(target.share * 10_000)
             if not weight:
@@ -200,7 +202,7 @@ class _Table:
             order = (target.region, *(r for r in decided.regions if r != target.region))
             if len(order) > 1:
                 self.orders.add((self._place, order))
-            found.append(api.ClusterWeight(name=order_name(self._place, order), weight=weight))
+            found.append(http_api.ClusterWeight(name=order_name(self._place, order), weight=weight))
         return found
 
 
@@ -229,8 +231,8 @@ def _classes(entity: Entity | None) -> list[_Class]:
     return found
 
 
-def _retry(each: _Class, limits: Limits) -> api.RetryPolicy:
-    return api.RetryPolicy(
+def _retry(each: _Class, limits: Limits) -> http_api.RetryPolicy:
+    return http_api.RetryPolicy(
         retry_on=each.retry_on,
         num_retries=limits.retries,
         per_try_timeout=seconds(limits.per_try_s),
@@ -238,23 +240,23 @@ def _retry(each: _Class, limits: Limits) -> api.RetryPolicy:
         retriable_headers=[_header(NOTHING_STORED, "", present=True)]
         if "retriable-headers" in each.retry_on
         else [],
-        retry_back_off=api.RetryBackOff(base_interval=seconds(0.025), max_interval=seconds(0.25)),
+        retry_back_off=http_api.RetryBackOff(base_interval=seconds(0.025), max_interval=seconds(0.25)),
         # Not where it has just failed, but at the next lawful region.
         retry_priority=api.Extension(
             name="envoy.retry_priorities.previous_priorities",
-            typed_config=api.PreviousPriorities(update_frequency=1),
+            typed_config=http_api.PreviousPriorities(update_frequency=1),
         ),
         retry_host_predicate=[
             api.Extension(
                 name="envoy.retry_host_predicates.previous_hosts",
-                typed_config=api.PreviousHosts(),
+                typed_config=http_api.PreviousHosts(),
             )
         ],
         host_selection_retry_max_attempts=3,
     )
 
 
-def _zone_missing(name: str, match: api.RouteMatch) -> api.Route:
+def _zone_missing(name: str, match: http_api.RouteMatch) -> http_api.Route:
     return direct(
         name,
         match,
@@ -265,27 +267,27 @@ def _zone_missing(name: str, match: api.RouteMatch) -> api.Route:
     )
 
 
-def _match(path: api.RouteMatch, headers: Sequence[api.HeaderMatcher]) -> api.RouteMatch:
-    return api.RouteMatch(
+def _match(path: http_api.RouteMatch, headers: Sequence[http_api.HeaderMatcher]) -> http_api.RouteMatch:
+    return http_api.RouteMatch(
         prefix=path.prefix, path_separated_prefix=path.path_separated_prefix, headers=[*headers]
     )
 
 
-def _header(name: str, value: str, *, present: bool = False) -> api.HeaderMatcher:
+def _header(name: str, value: str, *, present: bool = False) -> http_api.HeaderMatcher:
     if present:
-        return api.HeaderMatcher(name=name, present_match=True)
-    return api.HeaderMatcher(name=name, string_match=api.StringMatcher(exact=value))
+        return http_api.HeaderMatcher(name=name, present_match=True)
+    return http_api.HeaderMatcher(name=name, string_match=api.StringMatcher(exact=value))
 
 
-def _matching(name: str, regex: str, *, invert: bool = False) -> api.HeaderMatcher:
+def _matching(name: str, regex: str, *, invert: bool = False) -> http_api.HeaderMatcher:
     text = api.StringMatcher(safe_regex=api.RegexMatcher(regex=regex))
-    return api.HeaderMatcher(name=name, string_match=text, invert_match=invert)
+    return http_api.HeaderMatcher(name=name, string_match=text, invert_match=invert)
 
 
-def _auto() -> api.HeaderMatcher:
+def _auto() -> http_api.HeaderMatcher:
     """Match who leaves the choice to us, by saying so or by saying nothing."""
     text = api.StringMatcher(safe_regex=api.RegexMatcher(regex="^(auto)?$"))
-    return api.HeaderMatcher(name=PREFERENCE, string_match=text, treat_missing_header_as_empty=True)
+    return http_api.HeaderMatcher(name=PREFERENCE, string_match=text, treat_missing_header_as_empty=True)
 
 
 def _one_of(names: Sequence[str]) -> str:
