@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acgs2.drivers.envoy import EdgeSite, Traffic, edge_files
+from acgs2.drivers.envoy import EdgeSite, Traffic, edge_files, http_api
 from acgs2.drivers.envoy.routes import table
 from acgs2.model import entities
 from acgs2.model.entity import Residency
