@@ -31,10 +31,11 @@ _PAUSE_S = 0.05
 
 
 async def run_repair(server: RegionServer) -> None:
-    """Compare with one peer after the other until cancelled; alone, there is nothing to compare."""
-    peers = server.config.peer_databases
-    while peers:
-        for peer in peers:
+    """Compare with one peer after the other until cancelled."""
+    while True:
+        if not server.config.peer_databases:
+            await asyncio.sleep(_REST_S)  # of one region alone: a loop over nobody would let nobody else run
+        for peer in server.config.peer_databases:
             await asyncio.sleep(_REST_S)
             if server.life is None or not server.life.seeded or peer in server.links_missing:
                 continue

@@ -322,6 +322,7 @@ class Listener(Message):
     address: Address
     filter_chains: Sequence[FilterChain]
     listener_filters: Sequence[Extension] = ()
+    listener_filters_timeout: str = ""
     per_connection_buffer_limit_bytes: int = 0
 
 

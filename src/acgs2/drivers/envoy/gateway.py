@@ -127,6 +127,7 @@ def _front(site: GatewaySite, traced: http_api.Tracing | None) -> api.Listener:
         address=loopback(site.port),
         per_connection_buffer_limit_bytes=64 * 1024,
         listener_filters=[_INSPECTOR],
+        listener_filters_timeout=seconds(site.clients.handshake_s),
         filter_chains=[chain(trusted=True), chain(trusted=False)],
     )
 
@@ -197,6 +198,7 @@ def _mesh(site: GatewaySite) -> api.Listener:
         name="mesh",
         address=loopback(site.mesh_port),
         listener_filters=[_INSPECTOR],
+        listener_filters_timeout=seconds(site.clients.handshake_s),
         filter_chains=[chain],
     )
 
