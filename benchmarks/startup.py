@@ -66,7 +66,8 @@ def measure(topology: Path, rounds: int) -> dict[str, Any]:
 def weigh(cluster: Cluster) -> list[float]:
     """Return the PSS of each region in MB."""
     regions = cluster.ask("status")["regions"]
-    return [sum(pss_mb(c["pid"]) for c in parts) for name, parts in regions.items() if name != "links"]
+    shared = ("links", "edge")
+    return [sum(pss_mb(c["pid"]) for c in parts) for name, parts in regions.items() if name not in shared]
 
 
 def main() -> None:

@@ -70,8 +70,10 @@ class Bringup:
         # Before the cluster was ever ready, there is nothing that one region could be given by another.
         begun = self._state.path / "begun"
         self._first = not begun.exists()
-        await asyncio.gather(*(asyncio.to_thread(self._data, region) for region in regions))
-        await asyncio.to_thread(self.proxies.certify)
+        await asyncio.gather(
+            asyncio.to_thread(self.proxies.certify),
+            *(asyncio.to_thread(self._data, region) for region in regions),
+        )
         self.children = [self._postgres(r) for r in regions]
         links = self._links()
         servers = [self._server(r) for r in regions]
