@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from tests.cluster.api.conftest import Api, stored
 from tests.cluster.conftest import Server, await_that
+
+from acgs2.api.records import flushed_position
+from acgs2.errors import OutcomeUnknown
 
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
 
@@ -344,3 +349,13 @@ def test_lag_and_health_tell_what_is_measured(api: Api) -> None:
     assert health["region"] == WEST
     assert health["zones"]["eu"] == [WEST, CENTRAL]
     assert httpx.get(api.urls[WEST] + "/health/ready").status_code == 200
+
+
+def test_a_connection_that_breaks_after_the_commit_leaves_the_outcome_unknown(server: Server) -> None:
+    async def broken() -> None:
+        conn = await psycopg.AsyncConnection.connect(server.dsn("postgres"), autocommit=True)
+        await conn.close()
+        with pytest.raises(OutcomeUnknown):
+            await flushed_position(conn)
+
+    asyncio.run(broken())
