@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from acgs2.cli.shared import JSON, call, cluster, console, emit, table
-from acgs2.errors import AcgsError, InputError, UnavailableError
+from acgs2.cli.shared import JSON, cluster, console, emit, table
+from acgs2.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from acgs2.local.cluster import Cluster
+    from acgs2.plan import Rights
 
 app = typer.Typer(no_args_is_help=True)
 _REGION = typer.Argument(..., metavar="REGION")
@@ -118,16 +119,13 @@ def _target(target: dict[str, Any], shared: bool) -> str:
     return f"{target['region']}{share} ({target['rtt_ms']:.0f} ms)"
 
 
-def _rights(of: Cluster) -> Any:
+def _rights(of: Cluster) -> Rights:
     """Return what regions that answer agree on, as the edge goes by it; raises UnavailableError."""
-    from acgs2.plan import Rights, known_in
+    import asyncio
 
-    views: list[Rights] = []
-    for region in of.state.topology.regions:
-        try:
-            views.append(known_in(call(of, region, "GET", "/api/v1/residency")))
-        except AcgsError:
-            continue
-    if not views:
+    from acgs2.local.front import Views
+
+    rights = asyncio.run(Views(of.state).rights())
+    if rights is None:
         raise UnavailableError("no-region-ready", "No region answers.", hint="See `acgs2 status`.")
-    return Rights.shared(views)
+    return rights

@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import yaml
 
 from acgs2.api.tokens import mint
 from acgs2.errors import RefusedError, RuntimeFault
 from acgs2.local.cluster import Cluster
-from acgs2.local.loopback import loopback
+from acgs2.local.loopback import health, loopback
 from acgs2.residency import lint
 from acgs2.store.register import amend, forget, unfinished, wanting
 from acgs2.topology import Topology, load, locate
@@ -190,10 +189,7 @@ class _Apply:
         raise RuntimeFault("no-region-ready", "No region is ready.", hint="See `acgs2 status`.")
 
     def _health(self, region: str) -> dict[str, Any]:
-        try:
-            return loopback().get(f"{self._cluster.state.url(region)}/health", timeout=5).json()  # type: ignore[no-any-return]
-        except (httpx.HTTPError, ValueError, KeyError):
-            return {}
+        return health(self._cluster.state.url(region))
 
     def _is_live(self, region: str) -> bool:
         return bool(self._health(region))

@@ -25,7 +25,7 @@ from acgs2.errors import RuntimeFault
 from acgs2.local.child import Child
 from acgs2.local.control import ask
 from acgs2.local.distances import links_config
-from acgs2.local.loopback import loopback
+from acgs2.local.loopback import health, loopback
 from acgs2.local.postgres import find_binaries, find_owner, init_template, make_data
 from acgs2.local.proxies import EDGE, Proxies
 from acgs2.local.state import State
@@ -270,17 +270,11 @@ class Bringup:
                 pass  # not yet
             await asyncio.sleep(0.05)
 
-    def _health(self, region: str) -> dict[str, Any]:
-        try:
-            return loopback().get(f"{self._state.url(region)}/health", timeout=5).json()  # type: ignore[no-any-return]
-        except (httpx.HTTPError, ValueError):
-            return {}
-
     async def _linked(self, region: str) -> None:
         """Wait until a region's links from all its peers are made; raises RuntimeFault `not-linked`."""
         deadline_s = time.monotonic() + _READY_S
         while True:
-            body = await asyncio.to_thread(self._health, region)
+            body = await asyncio.to_thread(health, self._state.url(region))
             if body.get("status") == "ready" and not body.get("links_missing"):
                 return
             if time.monotonic() > deadline_s:

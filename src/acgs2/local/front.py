@@ -21,7 +21,7 @@ from acgs2.local.state import State
 from acgs2.logs.write import get_logger
 from acgs2.plan import Rights, known_in
 
-__all__ = ["Shares", "keep", "read_shares", "write_shares"]
+__all__ = ["Shares", "Views", "keep", "read_shares", "write_shares"]
 
 _LOG = get_logger("acgs2.front")
 _EVERY_S = 0.5
@@ -79,7 +79,7 @@ def _path(state: State) -> Path:
     return state.path / "traffic.json"
 
 
-class _Views:
+class Views:
     """What regions last said of rights."""
 
     def __init__(self, state: State) -> None:
@@ -114,7 +114,7 @@ class _Views:
 
 async def keep(proxies: Proxies, state: State) -> None:
     """Tell the edge whatever changes, until cancelled."""
-    views = _Views(state)
+    views = Views(state)
     told: tuple[Rights, Shares] | None = None
     while True:
         rights = await views.rights()
