@@ -150,7 +150,7 @@ zones:
   us: {regulation: ccpa, regions: [us-east-1]}
   all: {regulation: gdpr, regions: [eu-west-1, eu-central-1, us-east-1], pair: none}
 transfers:
-  - {zone: us, to: eu-west-1, instrument: none_required, entities: [tenant, tenant_config, user_profile, agent, audit_event]}
+  - {zone: us, to: eu-west-1, instrument: none_required, entities: [tenant, tenant_config, user_profile, agent, audit_event, message, approval, verdict, subscription, policy]}
   - {zone: eu, to: us-east-1, instrument: adequacy_dpf, entities: [user_profile], importer_certified: true}
 """
 

@@ -4,7 +4,7 @@ It owns typed records and calls, and what a client has to know to repeat, follow
 """
 
 from acgs2.client.client import Client
-from acgs2.client.models import Agent, AuditEvent, Config, Increment, SetChange, Tenant, User
+from acgs2.client.models import Agent, AuditEvent, Config, Increment, SetChange, Subscription, Tenant, User
 from acgs2.client.sync import SyncClient
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Config",
     "Increment",
     "SetChange",
+    "Subscription",
     "SyncClient",
     "Tenant",
     "User",

@@ -14,7 +14,7 @@ import acgs2
 from acgs2.client.calls import Caller
 from acgs2.client.places import AUTO, Trust, base_url, is_loopback
 from acgs2.client.requests import Defaults
-from acgs2.client.resources import Agents, AuditEvents, Configs, Tenants, Users
+from acgs2.client.resources import Agents, AuditEvents, Configs, Subscriptions, Tenants, Users
 from acgs2.client.tokens import Tokens, TokenSource
 from acgs2.errors import InputError
 
@@ -64,6 +64,7 @@ class Client:
         self.users = Users(self._caller, defaults)
         self.agents = Agents(self._caller, defaults)
         self.configs = Configs(self._caller, defaults)
+        self.subscriptions = Subscriptions(self._caller, defaults)
         self.audit_events = AuditEvents(self._caller, defaults)
 
     async def __aenter__(self) -> Self:

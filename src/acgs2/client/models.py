@@ -12,7 +12,18 @@ from uuid import UUID
 
 import msgspec
 
-__all__ = ["Agent", "AuditEvent", "Config", "Increment", "Json", "Record", "SetChange", "Tenant", "User"]
+__all__ = [
+    "Agent",
+    "AuditEvent",
+    "Config",
+    "Increment",
+    "Json",
+    "Record",
+    "SetChange",
+    "Subscription",
+    "Tenant",
+    "User",
+]
 
 #: A document: what JSON can hold, an object or a list at the top.
 Json: TypeAlias = dict[str, Any] | list[Any]
@@ -66,6 +77,7 @@ class Agent(Record, frozen=True, kw_only=True):
     status: str | None = None
     capabilities: Json | None = None
     description: str | None = None
+    accepts: Json | None = None
 
 
 class Config(Record, frozen=True, kw_only=True):
@@ -74,6 +86,14 @@ class Config(Record, frozen=True, kw_only=True):
     tenant_id: UUID
     config_version: int
     settings: Json
+
+
+class Subscription(Record, frozen=True, kw_only=True):
+    """An agent's wish to receive what is sent to a topic."""
+
+    tenant_id: UUID
+    topic: str
+    agent_id: UUID
 
 
 class AuditEvent(Record, frozen=True, kw_only=True):

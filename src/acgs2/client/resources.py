@@ -13,10 +13,21 @@ from uuid import UUID
 from msgspec import UNSET, UnsetType
 
 from acgs2.client.calls import Caller
-from acgs2.client.models import Agent, AuditEvent, Config, Increment, Json, Record, SetChange, Tenant, User
+from acgs2.client.models import (
+    Agent,
+    AuditEvent,
+    Config,
+    Increment,
+    Json,
+    Record,
+    SetChange,
+    Subscription,
+    Tenant,
+    User,
+)
 from acgs2.client.requests import Defaults, ReadOptions, Requests, WriteOptions
 
-__all__ = ["Agents", "AuditEvents", "Configs", "Resource", "Tenants", "Users"]
+__all__ = ["Agents", "AuditEvents", "Configs", "Resource", "Subscriptions", "Tenants", "Users"]
 
 R = TypeVar("R", bound=Record)
 
@@ -163,6 +174,7 @@ class Agents(Resource[Agent]):
         status: Literal["active", "halted", "retired"] | UnsetType = UNSET,
         capabilities: Json | UnsetType = UNSET,
         description: str | UnsetType = UNSET,
+        accepts: Json | UnsetType = UNSET,
         **options: Unpack[WriteOptions],
     ) -> Agent:
         """Store a new agent."""
@@ -172,6 +184,7 @@ class Agents(Resource[Agent]):
             "status": status,
             "capabilities": capabilities,
             "description": description,
+            "accepts": accepts,
         }
         return await self._requests.create(fields, options)
 
@@ -184,6 +197,7 @@ class Agents(Resource[Agent]):
         status: Literal["active", "halted", "retired"] | UnsetType | None = UNSET,
         capabilities: Json | UnsetType | None = UNSET,
         description: str | UnsetType | None = UNSET,
+        accepts: Json | UnsetType | None = UNSET,
         **options: Unpack[WriteOptions],
     ) -> Agent:
         """Change an agent; what is not named stays as it is."""
@@ -192,6 +206,7 @@ class Agents(Resource[Agent]):
             "status": status,
             "capabilities": capabilities,
             "description": description,
+            "accepts": accepts,
         }
         return await self._requests.change(id, fields, if_match, options)
 
@@ -231,6 +246,44 @@ class Configs(Resource[Config]):
 
     async def erase(self, id: UUID | str, *, if_match: str, **options: Unpack[ReadOptions]) -> None:
         """Erase settings everywhere; their id is never used again."""
+        await self._requests.erase(id, if_match, options)
+
+
+class Subscriptions(Resource[Subscription]):
+    """Agents' wishes to receive what is sent to a topic of their tenant."""
+
+    def __init__(self, caller: Caller, defaults: Defaults) -> None:
+        super().__init__(Requests(caller, defaults, "subscriptions", Subscription))
+
+    async def create(
+        self,
+        *,
+        tenant_id: UUID | str,
+        topic: str,
+        agent_id: UUID | str,
+        **options: Unpack[WriteOptions],
+    ) -> Subscription:
+        """Store a new subscription."""
+        fields = {"tenant_id": tenant_id, "topic": topic, "agent_id": agent_id}
+        return await self._requests.create(fields, options)
+
+    async def change(
+        self,
+        id: UUID | str,
+        *,
+        if_match: str | None = None,
+        topic: str | UnsetType = UNSET,
+        agent_id: UUID | str | UnsetType = UNSET,
+        **options: Unpack[WriteOptions],
+    ) -> Subscription:
+        """Change a subscription; what is not named stays as it is."""
+        fields = {"topic": topic, "agent_id": agent_id}
+        return await self._requests.change(id, fields, if_match, options)
+
+    async def erase(
+        self, id: UUID | str, *, if_match: str | None = None, **options: Unpack[ReadOptions]
+    ) -> None:
+        """End a subscription everywhere; the id is never used again."""
         await self._requests.erase(id, if_match, options)
 
 

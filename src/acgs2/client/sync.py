@@ -12,9 +12,9 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from acgs2.client.client import Client
-from acgs2.client.models import Agent, AuditEvent, Config, Record, Tenant, User
+from acgs2.client.models import Agent, AuditEvent, Config, Record, Subscription, Tenant, User
 from acgs2.client.places import AUTO
-from acgs2.client.resources import Agents, AuditEvents, Configs, Resource, Tenants, Users
+from acgs2.client.resources import Agents, AuditEvents, Configs, Resource, Subscriptions, Tenants, Users
 from acgs2.client.tokens import TokenSource
 from acgs2.errors import RuntimeFault
 
@@ -102,6 +102,16 @@ class SyncConfigs(_Sync[Config]):
         self.erase = bridge.call(resource.erase)
 
 
+class SyncSubscriptions(_Sync[Subscription]):
+    """As `Subscriptions`, not async."""
+
+    def __init__(self, bridge: _Bridge, resource: Subscriptions) -> None:
+        super().__init__(bridge, resource)
+        self.create = bridge.call(resource.create)
+        self.change = bridge.call(resource.change)
+        self.erase = bridge.call(resource.erase)
+
+
 class SyncAuditEvents(_Sync[AuditEvent]):
     """As `AuditEvents`, not async."""
 
@@ -134,6 +144,7 @@ class SyncClient:
         self.users = SyncUsers(self._bridge, self._client.users)
         self.agents = SyncAgents(self._bridge, self._client.agents)
         self.configs = SyncConfigs(self._bridge, self._client.configs)
+        self.subscriptions = SyncSubscriptions(self._bridge, self._client.subscriptions)
         self.audit_events = SyncAuditEvents(self._bridge, self._client.audit_events)
 
     def __enter__(self) -> Self:

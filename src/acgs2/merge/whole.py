@@ -26,9 +26,17 @@ def _wins(entity: Entity, a: Record, b: Record) -> bool:
     if entity.strategy is Strategy.VERSIONED:
         return _versioned(entity, a) > _versioned(entity, b)
     if entity.strategy is Strategy.APPEND_ONLY and not (a.erased or b.erased):
-        # What was written first is what was written; a later one of the same id is the intruder.
-        return a.stamp < b.stamp
+        # The strictest first; then what was written first is what was written, a later one the intruder.
+        rank_a, rank_b = _rank(entity, a), _rank(entity, b)
+        return rank_a > rank_b or (rank_a == rank_b and a.stamp < b.stamp)
     return (a.erased, a.stamp) > (b.erased, b.stamp)
+
+
+def _rank(entity: Entity, record: Record) -> int:
+    if entity.precedence is None:
+        return 0
+    value, values = record.data.get(entity.precedence), entity.field(entity.precedence).values
+    return values.index(value) if value in values else -1
 
 
 def _versioned(entity: Entity, record: Record) -> tuple[Any, ...]:
@@ -36,6 +44,9 @@ def _versioned(entity: Entity, record: Record) -> tuple[Any, ...]:
 
 
 def _lost_silently(entity: Entity, local: Record, incoming: Record) -> bool:
-    if local.erased or incoming.erased or local.stamp == incoming.stamp or local.data == incoming.data:
+    if local.erased or incoming.erased or local.stamp == incoming.stamp:
+        return False
+    compared = [n for n in (entity.identity, entity.precedence) if n] if entity.identity else list(local.data)
+    if all(local.data.get(name) == incoming.data.get(name) for name in compared):
         return False
     return entity.strategy is Strategy.APPEND_ONLY or compare(local.vv, incoming.vv) is Order.CONCURRENT

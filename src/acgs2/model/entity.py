@@ -114,7 +114,8 @@ class Entity:
 
     `subject` names the column with the id of the person whom a record is about: with it a region may hold
     the record by that person's consent. What is `managed` is written by acts of its own, never by plain
-    requests.
+    requests. Of two append-only records with one key, `precedence` names the field whose later declared value
+    wins before the clock is looked at, and `identity` the one that tells whether they are the same.
     """
 
     name: str
@@ -127,6 +128,8 @@ class Entity:
     version_field: str | None = None
     subject: str | None = None
     managed: bool = False
+    precedence: str | None = None
+    identity: str | None = None
 
     def field(self, name: str) -> Field:
         """Return the field of that name.
@@ -161,6 +164,8 @@ def parse(text: str, source: str = "<entity>") -> Entity:
             version_field=raw.get("version_field"),
             subject=raw.get("subject"),
             managed=bool(raw.get("managed", False)),
+            precedence=raw.get("precedence"),
+            identity=raw.get("identity"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EntityError(
@@ -202,6 +207,12 @@ def _check(entity: Entity, source: str) -> None:
         crdt = {FieldType.SET, FieldType.COUNTER, FieldType.MAP}
         if any(f.type in crdt for f in entity.fields):
             problem = "sets, counters and maps need the merge strategy"
+    if entity.strategy is not Strategy.APPEND_ONLY and (entity.precedence or entity.identity):
+        problem = "only an append_only entity has a precedence or an identity"
+    if entity.precedence not in (None, *(f.name for f in entity.fields if f.type is FieldType.ENUM)):
+        problem = "precedence is a field of type enum"
+    if entity.identity not in (None, *(f.name for f in entity.fields)):
+        problem = "identity is a field"
     if entity.subject not in (None, "key", *(f.name for f in entity.fields if f.type is FieldType.UUID)):
         problem = "subject is `key` or a field of type uuid"
     for field in entity.fields:

@@ -156,7 +156,9 @@ def _merge(entity: Entity) -> dict[str, str]:
 
 def _merge_whole(entity: Entity) -> dict[str, str]:
     names = [f.name for f in entity.fields]
-    lateral = _fragment(f"wins_{entity.strategy}", f=entity.version_field or "") + " AS i_wins"
+    ranks = {f"{side}_rank": _rank(entity, side) for side in "il"}
+    lateral = _fragment(f"wins_{entity.strategy}", f=entity.version_field or "", **ranks) + " AS i_wins"
+    compared = [n for n in (entity.identity, entity.precedence) if n] if entity.identity else names
 
     def json_object(side: str) -> str:
         return "jsonb_build_object(" + ", ".join(f"'{n}', {side}.{n}" for n in names) + ")"
@@ -167,12 +169,19 @@ def _merge_whole(entity: Entity) -> dict[str, str]:
         lateral=lateral,
         l_object=json_object("l"),
         i_object=json_object("i"),
-        l_data=", ".join(f"l.{n}" for n in names) + ", 0",
-        i_data=", ".join(f"i.{n}" for n in names) + ", 0",
+        l_data=", ".join(f"l.{n}" for n in compared) + ", 0",
+        i_data=", ".join(f"i.{n}" for n in compared) + ", 0",
         concurrent="" if entity.strategy is Strategy.APPEND_ONLY else _fragment("concurrent"),
     )
     assigned = [_fragment("assign_whole", f=n) for n in ("hlc", "origin", *names)]
     return {"lateral": lateral, "conflict": conflict, "assignments": ",\n        ".join(assigned)}
+
+
+def _rank(entity: Entity, side: str) -> str:
+    if entity.precedence is None:
+        return "0"
+    values = ",".join(entity.field(entity.precedence).values)
+    return _fragment("rank", values=f"{{{values}}}", side=side, f=entity.precedence)
 
 
 def _merge_fields(entity: Entity) -> dict[str, str]:

@@ -13,9 +13,20 @@ import pytest
 from msgspec import UNSET, UnsetType
 
 from acgs2 import Client
-from acgs2.client.models import Agent, AuditEvent, Config, Increment, Json, Record, SetChange, Tenant, User
+from acgs2.client.models import (
+    Agent,
+    AuditEvent,
+    Config,
+    Increment,
+    Json,
+    Record,
+    SetChange,
+    Subscription,
+    Tenant,
+    User,
+)
 from acgs2.client.requests import shows
-from acgs2.client.resources import Agents, AuditEvents, Configs, Resource, Tenants, Users
+from acgs2.client.resources import Agents, AuditEvents, Configs, Resource, Subscriptions, Tenants, Users
 from acgs2.client.sync import SyncClient
 from acgs2.model import entities
 from acgs2.model.entity import Entity, Field, FieldType, Scope, Strategy
@@ -25,6 +36,7 @@ KINDS: dict[str, tuple[type[Record], type[Resource[Any]], str]] = {
     "user_profile": (User, Users, "users"),
     "agent": (Agent, Agents, "agents"),
     "tenant_config": (Config, Configs, "configs"),
+    "subscription": (Subscription, Subscriptions, "subscriptions"),
     "audit_event": (AuditEvent, AuditEvents, "audit_events"),
 }
 SHOWN: dict[FieldType, Any] = {
@@ -38,7 +50,7 @@ SHOWN: dict[FieldType, Any] = {
     FieldType.COUNTER: int,
     FieldType.UUID: UUID,
 }
-SENT = {FieldType.SET: Sequence[str]}
+SENT: dict[FieldType, Any] = {FieldType.SET: Sequence[str], FieldType.UUID: UUID | str}
 CHANGED: dict[FieldType, Any] = {FieldType.SET: SetChange, FieldType.COUNTER: Increment}
 SUMS = (FieldType.SET, FieldType.COUNTER)
 

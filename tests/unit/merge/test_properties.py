@@ -85,13 +85,25 @@ def test_a_concurrent_version_that_loses_whole_is_a_conflict(entity: Entity, dat
         for b in versions:
             merged = merge(entity, a, b)
             concurrent = compare(a.vv, b.vv) is Order.CONCURRENT
-            if concurrent and a.data != b.data:
+            compared = [entity.identity, entity.precedence] if entity.identity else list(a.data)
+            if concurrent and any(a.data[str(name)] != b.data[str(name)] for name in compared):
                 (conflict,) = merged.conflicts
                 loser = a if merged.record.data == b.data else b
                 assert conflict.value == loser.data
                 assert conflict.loser == loser.stamp
-            elif not concurrent:
+            else:
                 assert not merged.conflicts
+
+
+@pytest.mark.parametrize("entity", [e for e in ENTITIES if e.precedence], ids=lambda e: e.name)
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_what_two_regions_decided_becomes_the_strictest(entity: Entity, data: st.DataObject) -> None:
+    versions = data.draw(histories(entity, erasures=False))
+    values = entity.field(str(entity.precedence)).values
+    ranks = [values.index(v.data[str(entity.precedence)]) for v in versions]
+    kept = joined(entity, *versions).data[str(entity.precedence)]
+    assert values.index(kept) == max(ranks)
 
 
 @settings(max_examples=200, deadline=None)

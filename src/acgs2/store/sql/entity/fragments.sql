@@ -66,7 +66,9 @@ PERFORM acgs.settle_subjects((SELECT array_agg(DISTINCT c.subject_id) FROM chang
 (i.erased, coalesce(i.{{f}}, 0), i.hlc, i.origin) > (l.erased, coalesce(l.{{f}}, 0), l.hlc, l.origin)
 -- name: wins_append_only
 CASE WHEN i.erased OR l.erased THEN (i.erased, i.hlc, i.origin) > (l.erased, l.hlc, l.origin)
-    ELSE (i.hlc, i.origin) < (l.hlc, l.origin) END
+    ELSE ({{i_rank}}, l.hlc, l.origin) > ({{l_rank}}, i.hlc, i.origin) END
+-- name: rank
+coalesce(array_position('{{values}}'::text[], {{side}}.{{f}}), 0)
 -- name: conflict_whole
 '',
     CASE WHEN w.i_wins THEN l.hlc ELSE i.hlc END, CASE WHEN w.i_wins THEN l.origin ELSE i.origin END,
