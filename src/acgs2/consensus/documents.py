@@ -1,4 +1,4 @@
-"""Documents that the voters agree on: each under a key of its own, and one small pointer to all their versions.
+"""Documents that the voters agree on: each under its own key, and one small pointer to all their versions.
 
 Whoever governs reads the pointer several times a second, by a majority, and a document only when the pointer
 has moved. A change is two steps: the document, then the pointer. Whoever dies in between leaves a document

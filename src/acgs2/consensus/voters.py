@@ -75,7 +75,7 @@ class DatabaseVoter:
             await self._idle.pop().close()
 
     async def _row(self, query: str, names: Mapping[str, Any]) -> Any:
-        # One who stops waiting for a turn takes none: what is asked of a voter that is cut off does not pile up.
+        # One who stops waiting for a turn takes none: nothing piles up before a voter that is cut off.
         await self._turn.acquire()
         # Whoever asked may stop waiting; the call itself is finished, so that the connection stays usable.
         call = asyncio.ensure_future(self._call(query, names))
