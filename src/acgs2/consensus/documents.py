@@ -62,7 +62,7 @@ class Documents:
     async def fetch(self, kind: str) -> Document | None:
         """Return a document as it is agreed now, None if there is none yet.
 
-        It may be newer than the pointer that was read before; it is in force all the same.
+        It may be newer than the pointer that was read before; who goes by it raises the pointer first.
 
         Raises:
             UnavailableError: no majority answers.
@@ -94,7 +94,7 @@ class Documents:
 
         agreed = _document(kind, (await self._register.change(kind, next_value)).value)
         assert agreed is not None
-        await self._raise({kind: agreed.version})
+        await self.raise_to({kind: agreed.version})
         return agreed
 
     async def found(self, contents: Mapping[str, Any]) -> Versions:
@@ -110,10 +110,10 @@ class Documents:
         pointer = await self.read_pointer()
         there = {kind: await self.fetch(kind) for kind in KINDS}
         ahead = {k: d.version for k, d in there.items() if d is not None and d.version > pointer.get(k, 0)}
-        return await self._raise(ahead) if ahead else pointer
+        return await self.raise_to(ahead) if ahead else pointer
 
-    async def _raise(self, versions: Versions) -> Versions:
-        """Raise the pointer to versions that are agreed; it never goes back."""
+    async def raise_to(self, versions: Versions) -> Versions:
+        """Raise the pointer to versions that are agreed, and return it; it never goes back."""
 
         def higher(value: Any) -> Any:
             known = value or {}

@@ -22,6 +22,7 @@ from acgs2 import store
 from acgs2.api.tokens import create_keys
 from acgs2.drivers.envoy import Traffic
 from acgs2.errors import RuntimeFault
+from acgs2.local.amenders import create_amenders, public_keys
 from acgs2.local.child import Child
 from acgs2.local.control import ask
 from acgs2.local.distances import links_config
@@ -209,6 +210,8 @@ class Bringup:
             "peers": peers,
             "life_path": str(state.region_path(region) / "life.json"),
             "peer_databases": {peer: state.link_dsn(region, peer, "acgs_link") for peer in peers},
+            "constitution": str(state.constitution_path),
+            "amender_keys": dict(public_keys(state.amenders)),
             "jwks_path": str(state.path / "secrets" / "jwks.json"),
             "otlp": state.topology.observability.otlp,
         }

@@ -12,9 +12,7 @@ SELECT acgs.look_at_governance()
 -- name: history
 SELECT kind, version, digest, learned_at, bound_at FROM acgs.in_force
 WHERE kind = %(kind)s ORDER BY version DESC LIMIT %(limit)s
--- name: tenant_policies_exist
-SELECT to_regclass('acgs.policy') IS NOT NULL
 -- name: tenant_policies_seen
-SELECT tenant_id, hlc, origin FROM acgs.policy WHERE NOT erased
+SELECT tenant_id::text, hlc, origin FROM acgs.policy WHERE NOT erased
 -- name: tenant_policies
-SELECT tenant_id, policies, groups, policy_version FROM acgs.policy WHERE NOT erased
+SELECT tenant_id::text, policies, groups, policy_version, hlc, origin FROM acgs.policy WHERE NOT erased
