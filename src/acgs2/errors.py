@@ -3,7 +3,9 @@
     AcgsError
     ├── InputError            the caller sent something that cannot be accepted (exit 2, HTTP 400)
     │   ├── TopologyError     topology.yaml is not a topology (with the line)
-    │   └── EntityError       an entity declaration is wrong
+    │   ├── EntityError       an entity declaration is wrong
+    │   ├── ConstitutionError constitution.yaml, or an amendment of it, is not one (with the line)
+    │   └── PolicyError       policies that cannot be taken as they are (with the line)
     ├── RefusedError          understood, and not allowed (exit 3)
     │   ├── ResidencyError    the data may not be where it was asked to be
     │   ├── ConflictError     the record is not in the state the caller assumed
@@ -26,11 +28,13 @@ __all__ = [
     "PROBLEM_TYPES",
     "AcgsError",
     "ConflictError",
+    "ConstitutionError",
     "EntityError",
     "ForbiddenError",
     "InputError",
     "NotFoundError",
     "OutcomeUnknown",
+    "PolicyError",
     "RefusedError",
     "ResidencyError",
     "RuntimeFault",
@@ -84,6 +88,14 @@ class TopologyError(InputError):
 
 class EntityError(InputError):
     """An entity declaration that contradicts itself."""
+
+
+class ConstitutionError(InputError):
+    """A document that is not a constitution; `context['line']` says where."""
+
+
+class PolicyError(InputError):
+    """Policies that cannot be taken as they are; `context['line']` says where."""
 
 
 class RefusedError(AcgsError):
