@@ -1,8 +1,8 @@
 """What governs this region now, and for how long it may act by it without hearing from a majority again.
 
-A region governs (takes messages in, takes approvals, dispatches) only by documents that a majority has said are
-in force, and only within one lease of the start of the last look at which it said so. So whatever a majority
-has agreed binds a region that is cut off from it, too, within one lease: by then it does nothing any more.
+A region governs (takes messages in, takes approvals, dispatches) only by documents that a majority has said
+are in force, and only within one lease of the start of the last look at which it said so. So whatever a
+majority has agreed binds a region that is cut off, too, within one lease: by then it does nothing any more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -34,7 +33,7 @@ _QUERIES = fragments("governance.sql")
 CHANNEL = "acgs_governance"
 #: How often a region looks whether something else is in force.
 _LOOK_S = 0.4
-#: How long after a document that it cannot load a region tries that again, if nothing else is in force by then.
+#: How long after something that it cannot load a region tries again, if nothing else is in force by then.
 _AGAIN_S = 5.0
 #: How often the region that leads looks for a document whose pointer was never raised.
 _MEND_S = 5.0
@@ -248,9 +247,7 @@ class Governance:
         self._why = error.message.rstrip(".") if isinstance(error, AcgsError) else "nobody answers in time"
 
 
-async def _note(
-    conn: Connection, region: str, new: list[Document], have: Mapping[str, Document]
-) -> None:
+async def _note(conn: Connection, region: str, new: list[Document], have: Mapping[str, Document]) -> None:
     """Note versions that come into force, with their leaves, before anything is done by them."""
     async with conn.transaction():
         for document in new:

@@ -21,7 +21,15 @@ from acgs2.policy.constitution import builtin
 from acgs2.store.templates import fragments
 from acgs2.topology import Topology
 
-__all__ = ["Governed", "TenantPolicies", "audit_body", "constitution_of", "first_documents", "load", "read_tenants"]
+__all__ = [
+    "Governed",
+    "TenantPolicies",
+    "audit_body",
+    "constitution_of",
+    "first_documents",
+    "load",
+    "read_tenants",
+]
 
 _QUERIES = fragments("governance.sql")
 
@@ -54,7 +62,9 @@ class Governed:
         return {kind: document.version for kind, document in self.documents.items()}
 
 
-def first_documents(topology: Topology, file: Path, keys: Mapping[str, str]) -> Callable[[], Mapping[str, Any]]:
+def first_documents(
+    topology: Topology, file: Path, keys: Mapping[str, str]
+) -> Callable[[], Mapping[str, Any]]:
     """Return what gives the documents that a new cluster is founded on: the same in every region.
 
     Args:
@@ -98,7 +108,9 @@ def constitution_of(document: Document, wanted: str) -> Constitution:
     return made
 
 
-def load(documents: Mapping[str, Document], wanted: str, tenants: Tenants, before: Governed | None) -> Governed:
+def load(
+    documents: Mapping[str, Document], wanted: str, tenants: Tenants, before: Governed | None
+) -> Governed:
     """Return what governs by these documents; what has not changed is taken over from before.
 
     A tenant whose policies cannot be used has none that permit anything: only its own agents are concerned.
@@ -126,7 +138,9 @@ def load(documents: Mapping[str, Document], wanted: str, tenants: Tenants, befor
         if changed or gone:
             judge = judge.knowing({**_bundles(changed, constitution), **gone})
     else:
-        judge = Judge(constitution, platform_of(documents["policies"], constitution), _bundles(tenants, constitution))
+        judge = Judge(
+            constitution, platform_of(documents["policies"], constitution), _bundles(tenants, constitution)
+        )
     halts = before.halts if before and "halts" in same else Halts.parse(documents["halts"].content)
     return Governed(constitution, judge, halts, MappingProxyType(dict(documents)), tenants)
 
@@ -173,8 +187,12 @@ def audit_body(document: Document, before: Document | None, region: str) -> str:
     """Return what the audit log says of a document that comes into force: canonical, without its words."""
     said: dict[str, Any] = {"version": document.version, "digest": document.digest, "region": region}
     if document.kind == "halts":
-        old, new = ({h.id: h for h in Halts.parse(d.content).entries} if d else {} for d in (before, document))
-        said["halted"] = [{"id": i, "scope": h.scope, "target": h.target} for i, h in new.items() if i not in old]
+        old, new = (
+            {h.id: h for h in Halts.parse(d.content).entries} if d else {} for d in (before, document)
+        )
+        said["halted"] = [
+            {"id": i, "scope": h.scope, "target": h.target} for i, h in new.items() if i not in old
+        ]
         said["resumed"] = [i for i in old if i not in new]
     return rfc8785.dumps(said).decode()
 

@@ -29,9 +29,7 @@ def create_amenders(folder: Path, names: Iterable[str]) -> None:
         path = key_path(folder, name)
         if path.exists():
             continue
-        text = Ed25519PrivateKey.generate().private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
+        text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         unfinished = path.with_suffix(".new")
         unfinished.unlink(missing_ok=True)
         handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

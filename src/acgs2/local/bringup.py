@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import psycopg
 
-from acgs2 import store
+from acgs2 import policy, store
 from acgs2.api.tokens import create_keys
 from acgs2.drivers.envoy import Traffic
 from acgs2.errors import RuntimeFault
@@ -31,6 +31,7 @@ from acgs2.local.postgres import find_binaries, find_owner, init_template, make_
 from acgs2.local.proxies import EDGE, Proxies
 from acgs2.local.state import State
 from acgs2.plan import rights_of
+from acgs2.policy.constitution import LOCAL
 
 __all__ = ["Bringup"]
 
@@ -75,6 +76,7 @@ class Bringup:
             asyncio.to_thread(self.proxies.certify),
             *(asyncio.to_thread(self._data, region) for region in regions),
         )
+        await asyncio.to_thread(self._amenders)
         self.children = [self._postgres(r) for r in regions]
         links = self._links()
         servers = [self._server(r) for r in regions]
@@ -226,6 +228,12 @@ class Bringup:
 
     def _keys(self) -> None:
         create_keys(self._state.path / "secrets")
+
+    def _amenders(self) -> None:
+        """Give every amender a key whose public half the constitution does not name itself."""
+        file = self._state.constitution_path
+        amenders = policy.load(file if file.is_file() else None).amendment.amenders
+        create_amenders(self._state.amenders, [each.name for each in amenders if each.key == LOCAL])
 
     async def _up(self, child: Child) -> None:
         await child.start()

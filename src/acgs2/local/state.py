@@ -217,7 +217,7 @@ def create_state(path: Path, topology_path: Path) -> State:
 
 
 def _constitution(topology: Topology, topology_path: Path) -> Path:
-    """Return the constitution that lies where a topology says, or else the one that comes with the project."""
+    """Return the constitution that a topology names, or else the one that comes with the project."""
     declared = topology_path.parent / topology.constitution.path
     file = declared if declared.is_file() else builtin()
     found = load_constitution(file)
