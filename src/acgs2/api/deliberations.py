@@ -151,7 +151,7 @@ async def say(request: Http, message_id: MessageId, data: JSONBody[Word], zone: 
     peers = server.require_pair(zone)
     position = await _note(server, principal, row, data)
     await server.confirmed(zone, position, peers)
-    if not server.governance.held():
+    if server.governance.lease_left_s() <= 0:
         raise OutcomeUnknown(
             "outcome-unknown", "The region lost its serving lease meanwhile.", hint="Say it again."
         )

@@ -80,7 +80,7 @@ def _problem(scope: Scope, response: Response[Any]) -> tuple[int, list[tuple[byt
     scope["state"][PROBLEM] = response.content["type"].removeprefix(PROBLEM_TYPES)
     headers = [(b"content-type", b"application/problem+json")]
     headers += [(n.lower().encode(), v.encode("latin-1", "replace")) for n, v in response.headers.items()]
-    return response.status_code, headers, msgspec.json.encode(response.content)
+    return response.status_code or 500, headers, msgspec.json.encode(response.content)
 
 
 async def _take_in(server: RegionServer, scope: Scope, receive: Receive) -> tuple[int, bytes]:
@@ -121,7 +121,7 @@ async def _accept(
         raise UnavailableError(
             "agents-changing", "The agents of the message keep changing.", hint="Send it again."
         )
-    if not server.governance.held():
+    if server.governance.lease_left_s() <= 0:
         raise OutcomeUnknown(
             "outcome-unknown",
             "The region lost its serving lease while the message was stored.",

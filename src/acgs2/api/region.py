@@ -16,13 +16,15 @@ from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.agreement import register_for
 from acgs2.api.facts import Facts
+from acgs2.api.governance import Governance
+from acgs2.api.in_force import first_documents
 from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
 from acgs2.bus.agents import Agents, Known
 from acgs2.bus.committer import Committer
-from acgs2.consensus import Leader
+from acgs2.consensus import Documents, Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
@@ -46,6 +48,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     peer_databases: dict[str, str]
     life_path: str
     jwks_path: str
+    #: What a new cluster is founded on; the file beside the topology that it names, if not given.
+    constitution: str | None = None
+    #: Amenders' public keys, for a constitution that leaves them to be filled in.
+    amender_keys: dict[str, str] = {}
     pair_timeout_s: float = 5.0
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
@@ -117,6 +123,14 @@ class RegionServer:
             config.region,
             topology.failover.failures * topology.failover.interval_s,
             fit=lambda: self.life is not None and self.life.seeded and not self.replaced,
+        )
+        beside = Path(config.topology).parent / topology.constitution.path
+        self.governance = Governance(
+            Documents(self.register),
+            config.region,
+            topology.constitution.id,
+            topology.failover.failures * topology.failover.interval_s,
+            first_documents(topology, Path(config.constitution or beside), config.amender_keys),
         )
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.metrics = Metrics(config.region)

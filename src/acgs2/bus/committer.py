@@ -214,8 +214,9 @@ class Committer:
             try:
                 cursor = await conn.execute(_QUERIES["accept"].encode(), (text,), prepare=True)
                 found: dict[int, Stored] = {}
-                for i, *columns, residency in await cursor.fetchall():
-                    found[i] = Stored(*columns, tuple(residency or ()))
+                for i, outcome, decision, impact, basis, at_us, origin, held_in in await cursor.fetchall():
+                    residency = tuple(held_in or ())
+                    found[i] = Stored(outcome, decision, impact, basis, at_us, origin, residency)
                 return [found[number] for number in range(len(rows))]
             except psycopg.OperationalError as error:
                 if error.sqlstate not in _RETRIED or attempt == _TRIES - 1:
