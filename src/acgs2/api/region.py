@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.agreement import register_for
+from acgs2.api.audited import Refusals
 from acgs2.api.facts import Facts
 from acgs2.api.governance import Governance
 from acgs2.api.in_force import first_documents
@@ -146,6 +147,7 @@ class RegionServer:
             reconnect_timeout=60,
         )
         self.facts = Facts(self.pool)
+        self.refusals = Refusals()
         self.agents = Agents(self._load_agents)
         self.committer = Committer(
             config.database,
