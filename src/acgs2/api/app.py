@@ -12,6 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.audit_log import run_audit
 from acgs2.api.health import HANDLERS as HEALTH
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
@@ -59,7 +60,7 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair, run_leader)
+        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair, run_leader, run_audit)
         running = [asyncio.create_task(_kept(duty, server)) for duty in duties]
         try:
             yield

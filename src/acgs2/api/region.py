@@ -43,6 +43,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     life_path: str
     jwks_path: str
     pair_timeout_s: float = 5.0
+    #: Its own keys for audit log and witnessing, and everybody's public ones; no log is kept without.
+    audit_key_path: str | None = None
+    audit_keys_path: str | None = None
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
 
