@@ -74,17 +74,7 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = (
-            run_links,
-            run_tasks,
-            run_worker,
-            run_pairs,
-            run_repair,
-            run_leader,
-            run_governance,
-            run_committer,
-        )
-        running = [asyncio.create_task(_kept(duty, server)) for duty in duties]
+        running = [asyncio.create_task(_kept(duty, server)) for duty in _DUTIES]
         try:
             yield
         finally:

@@ -54,6 +54,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Amenders' public keys, for a constitution that leaves them to be filled in.
     amender_keys: dict[str, str] = {}
     pair_timeout_s: float = 5.0
+    #: Its own keys for audit log and witnessing, and everybody's public ones; no log is kept without.
+    audit_key_path: str | None = None
+    audit_keys_path: str | None = None
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
 
