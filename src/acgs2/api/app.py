@@ -13,6 +13,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
 from acgs2.api.health import HANDLERS as HEALTH
+from acgs2.api.inbox_duty import run_inboxes
+from acgs2.api.inboxes import HANDLERS as INBOXES
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
 from acgs2.api.observe import observed
@@ -59,7 +61,7 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair, run_leader)
+        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair, run_leader, run_inboxes)
         running = [asyncio.create_task(_kept(duty, server)) for duty in duties]
         try:
             yield
@@ -87,6 +89,7 @@ def create_app(server: RegionServer) -> Litestar:
             *REPAIR,
             *QUARANTINE,
             *VOTERS,
+            *INBOXES,
             Router(
                 "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
             ),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -14,10 +15,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.agreement import register_for
 from acgs2.api.facts import Facts
+from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
+from acgs2.bus.desk import Receiver
 from acgs2.consensus import Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
@@ -128,6 +131,10 @@ class RegionServer:
             reconnect_timeout=60,
         )
         self.facts = Facts(self.pool)
+        #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
+        self.inboxes = inboxes_for(self)
+        #: Agents as the database last had them, and when (monotonic) it was asked.
+        self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""

@@ -69,6 +69,8 @@ def migrate(conn: psycopg.Connection, declared: Iterable[Entity] | None = None) 
         for kind in kinds:
             conn.execute(compile_entity(kind).encode())
         conn.execute(compile_dispatch(kinds).encode())
+        for _, text in scripts("triggers"):
+            conn.execute(text.encode())
         conn.execute(b"SELECT acgs.refresh_rules()")
         conn.execute(b"SELECT acgs.know_more()")
     return len(known)
