@@ -12,8 +12,14 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.audit_log import run_audit
+from acgs2.api.audited import run_refusals
+from acgs2.api.deciding import run_deciding
+from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
 from acgs2.api.governance import run_governance
 from acgs2.api.health import HANDLERS as HEALTH
+from acgs2.api.inbox_duty import run_inboxes
+from acgs2.api.inboxes import HANDLERS as INBOXES
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
 from acgs2.api.messages import with_messages
@@ -54,6 +60,10 @@ _DUTIES = (
     run_leader,
     run_governance,
     run_committer,
+    run_audit,
+    run_refusals,
+    run_inboxes,
+    run_deciding,
 )
 
 
@@ -101,6 +111,8 @@ def create_app(server: RegionServer) -> Litestar:
             *REPAIR,
             *QUARANTINE,
             *VOTERS,
+            *INBOXES,
+            *DELIBERATIONS,
             Router(
                 "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
             ),

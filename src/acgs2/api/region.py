@@ -19,12 +19,14 @@ from acgs2.api.audited import Refusals
 from acgs2.api.facts import Facts
 from acgs2.api.governance import Governance
 from acgs2.api.in_force import first_documents
+from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
 from acgs2.bus.agents import Agents, Known
 from acgs2.bus.committer import Committer
+from acgs2.bus.desk import Receiver
 from acgs2.consensus import Documents, Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
@@ -157,6 +159,10 @@ class RegionServer:
             lambda zone: () if zone in self.alone else self.peers_for(zone),
             self.confirmed,
         )
+        #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
+        self.inboxes = inboxes_for(self)
+        #: Agents as the database last had them, and when (monotonic) it was asked.
+        self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""
