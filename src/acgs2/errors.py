@@ -12,6 +12,7 @@
     │   └── ForbiddenError    this principal may not do this
     ├── NotFoundError         no such thing here
     ├── UnavailableError      cannot be done now; try again (exit 4, HTTP 503)
+    │   ├── OverloadedError   too much at once; nothing was done (HTTP 429)
     │   └── OutcomeUnknown    it may have been done; repeat with the same idempotency key
     └── RuntimeFault          the machine or the cluster is not as it should be (exit 5)
 
@@ -34,6 +35,7 @@ __all__ = [
     "InputError",
     "NotFoundError",
     "OutcomeUnknown",
+    "OverloadedError",
     "PolicyError",
     "RefusedError",
     "ResidencyError",
@@ -130,6 +132,10 @@ class UnavailableError(AcgsError):
 
 class OutcomeUnknown(UnavailableError):
     """It may have been done; repeating it with the same idempotency key is safe."""
+
+
+class OverloadedError(UnavailableError):
+    """There is more to do than can be taken in now; nothing was done."""
 
 
 class RuntimeFault(AcgsError):

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import psycopg
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.agreement import register_for
@@ -20,6 +22,8 @@ from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
+from acgs2.bus.agents import Agents, Known
+from acgs2.bus.committer import Committer
 from acgs2.consensus import Documents, Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
@@ -146,6 +150,12 @@ class RegionServer:
             reconnect_timeout=60,
         )
         self.facts = Facts(self.pool)
+        self.agents = Agents(self._load_agents)
+        self.committer = Committer(
+            config.database,
+            lambda zone: () if zone in self.alone else self.peers_for(zone),
+            self.confirmed,
+        )
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""
@@ -188,6 +198,12 @@ class RegionServer:
                 away=away,
             )
         return peers
+
+    async def _load_agents(self, keys: Sequence[UUID]) -> Sequence[Known]:
+        async with self.database("SELECT", "agent") as conn:
+            cursor = conn.cursor(row_factory=dict_row)
+            await cursor.execute(fragments("bus.sql")["agents"].encode(), (list(keys),))
+            return [Known.of(row) for row in await cursor.fetchall()]
 
     @contextlib.asynccontextmanager
     async def database(self, operation: str, entity: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
