@@ -38,6 +38,9 @@ from acgs2.topology import Topology
 
 __all__ = ["Config", "RegionServer", "Rules"]
 
+#: For how long regions leave it to the first one to found a new cluster.
+_FOUNDING_S = 2.0
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration file of a region's server."""
@@ -137,6 +140,7 @@ class RegionServer:
             topology.constitution.id,
             topology.failover.failures * topology.failover.interval_s,
             first_documents(topology, Path(config.constitution or beside), config.amender_keys),
+            patience_s=0.0 if config.region == next(iter(topology.regions)) else _FOUNDING_S,
         )
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.metrics = Metrics(config.region)
