@@ -111,7 +111,9 @@ class Stand:
 def summed(zone: str, way: str, load: str, found: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one row of the table from several rounds; percentiles over all of them."""
     took = sorted(ms for each in found for ms in each["took_ms"])
-    failed = sum(n for each in found for status, n in each["statuses"].items() if status not in ("200", "201"))
+    failed = sum(
+        n for each in found for status, n in each["statuses"].items() if status not in ("200", "201")
+    )
     per_s = [len(each["took_ms"]) / each["seconds"] for each in found]
     return {
         "zone": zone,
@@ -159,7 +161,6 @@ async def bare(dsn: str, connections: int, seconds: float) -> dict[str, Any]:
 
 def load(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure every zone and way under every load, by turns."""
-    rows: list[dict[str, Any]] = []
     with running(TOPOLOGY) as cluster:
         stand = Stand(cluster)
         _until_well(stand)
@@ -170,7 +171,9 @@ def load(chosen: argparse.Namespace) -> list[dict[str, Any]]:
             for zone, way in ways:
                 steady = stand.plan(zone, way, rate=1000, connections=48, seconds=chosen.seconds)
                 cells.setdefault((zone, way, "1,000/s"), []).extend(stand.run(steady))
-                full = stand.plan(zone, way, connections=256 if zone == "paired" else 128, seconds=chosen.seconds)
+                full = stand.plan(
+                    zone, way, connections=256 if zone == "paired" else 128, seconds=chosen.seconds
+                )
                 cells.setdefault((zone, way, "saturation"), []).extend(stand.run(full))
             found = uvloop.run(bare(dsn, 128 if chosen.seconds else 1, chosen.seconds))
             cells.setdefault(("-", "bare insert", "saturation"), []).append(found)
@@ -180,8 +183,7 @@ def load(chosen: argparse.Namespace) -> list[dict[str, Any]]:
             plan = stand.plan(zone, way, rate=most * 0.8, connections=256, seconds=chosen.long)
             cells[zone, way, f"80 % for {chosen.long} s"] = stand.run(plan)
             say(f"{zone} {way} at 80 %")
-        rows = [summed(*key, found) for key, found in cells.items()]
-    return rows
+        return [summed(*key, found) for key, found in cells.items()]
 
 
 def fairness(chosen: argparse.Namespace) -> list[dict[str, Any]]:

@@ -114,10 +114,14 @@ def at(values: list[float], share: float) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--verdicts", type=int, default=5000, help="how many in each round")
     wanted = parser.parse_args().verdicts
-    print(f"{'policies':>18} {'cold p50':>9} {'p99':>7} {'cached p50':>11} {'p99':>7} {'bare p50':>9} {'p99':>7}   us")
+    print(
+        f"{'policies':>18} {'cold p50':>9} {'p99':>7} {'cached p50':>11} {'p99':>7} {'bare p50':>9} {'p99':>7}   us"
+    )
     for shape in ("spread", "general", "tenants"):
         for how_many in (10, 100, 1000):
             judge, text = judge_of(shape, how_many)
@@ -128,8 +132,16 @@ def main() -> None:
                 cold.append(timed(fresh.judge, asked))
                 cached.append(timed(fresh.judge, asked))
                 alone.append(bare(text, asked[: wanted // 5]))
-            shown = [median(at(run, share) for run in runs) for runs in (cold, cached, alone) for share in (0.5, 0.99)]
-            print("{:>10} {:>7,} {:>9.1f} {:>7.1f} {:>11.1f} {:>7.1f} {:>9.1f} {:>7.1f}".format(shape, how_many, *shown))
+            shown = [
+                median(at(run, share) for run in runs)
+                for runs in (cold, cached, alone)
+                for share in (0.5, 0.99)
+            ]
+            print(
+                "{:>10} {:>7,} {:>9.1f} {:>7.1f} {:>11.1f} {:>7.1f} {:>9.1f} {:>7.1f}".format(
+                    shape, how_many, *shown
+                )
+            )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,12 @@ _GRANIAN_LOGS: dict[str, Any] = {
 }
 
 
+#: Connections that wait to be taken, and that are open at once. Agents that wait for messages keep theirs; what
+#: is too much is refused by what is asked, with a reason, never by letting a connection hang.
+_BACKLOG = 1024
+_CONNECTIONS = 8192
+
+
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
     asyncio.get_running_loop().set_exception_handler(_task_failed)
@@ -41,6 +47,8 @@ async def serve(config: Config) -> None:
         log_access=False,
         log_dictconfig=_GRANIAN_LOGS,
         log_level=LogLevels.warning,
+        backlog=_BACKLOG,
+        backpressure=_CONNECTIONS,
         websockets=False,
     )
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,6 +11,7 @@ import httpx
 
 from acgs2.api.tokens import mint
 from acgs2.local.cluster import Cluster
+from acgs2.local.loopback import health
 from acgs2.model.ids import uuid7
 
 CONSTITUTION = "cdd01ef066bc6cf2"
@@ -81,3 +82,8 @@ def problem(answer: httpx.Response) -> str:
     """Return the reference of a problem; the answer must be one."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     return str(answer.json()["type"]).rpartition("/")[2]
+
+
+def serving(cluster: Cluster, region: str) -> bool:
+    """Return whether a region governs now."""
+    return bool(health(cluster.state.url(region)).get("governance", {}).get("serving"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,10 +18,9 @@ import psycopg
 import pytest
 
 from acgs2.local.cluster import Cluster
-from acgs2.local.loopback import health
 
 from ..conftest import await_that
-from .speaker import PAYMENT, Speaker, problem
+from .speaker import PAYMENT, Speaker, problem, serving
 
 WEST, CENTRAL, EAST = "eu-west-1", "eu-central-1", "us-east-1"
 
@@ -27,15 +28,11 @@ WEST, CENTRAL, EAST = "eu-west-1", "eu-central-1", "us-east-1"
 @pytest.fixture(scope="module")
 def eu(cluster: Cluster) -> Iterator[Speaker]:
     await_that(
-        lambda: all(_serving(cluster, region) for region in (WEST, CENTRAL, EAST)), "all regions to govern"
+        lambda: all(serving(cluster, region) for region in (WEST, CENTRAL, EAST)), "all regions to govern"
     )
     speaker = Speaker(cluster, "eu", WEST)
     yield speaker
     speaker.http.close()
-
-
-def _serving(cluster: Cluster, region: str) -> bool:
-    return bool(health(cluster.state.url(region)).get("governance", {}).get("serving"))
 
 
 def stored(cluster: Cluster, region: str, message: str) -> list[Any]:
@@ -260,13 +257,26 @@ def test_what_was_acknowledged_survives_the_death_of_the_server(eu: Speaker) -> 
     for thread in threads:
         thread.join()
     eu.cluster.ask("start", region=WEST, component="server")
-    await_that(lambda: _serving(eu.cluster, WEST), "the region to govern again", timeout_s=60)
+    await_that(lambda: serving(eu.cluster, WEST), "the region to govern again", timeout_s=60)
+    await_that(
+        lambda: eu.send(eu.message()).status_code == 201, "the pair to be together again", timeout_s=60
+    )
     for region in (WEST, CENTRAL):
         with psycopg.connect(eu.cluster.state.dsn(region, "acgs_owner")) as conn:
             query = b"SELECT count(*) FROM acgs.message WHERE key = ANY (%s::uuid[])"
             assert conn.execute(query, (acknowledged,)).fetchone() == (len(acknowledged),)
     for message in unknown:
         assert eu.send(message).status_code in (200, 201)
+
+
+def test_connections_that_wait_do_not_keep_others_out(eu: Speaker) -> None:
+    port = eu.cluster.state.ports[f"api/{WEST}"]
+    with ExitStack() as stack:
+        for _ in range(400):
+            waiting = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            waiting.sendall(b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert waiting.recv(15).startswith(b"HTTP/1.1 200")
+        assert eu.send(eu.message()).status_code == 201
 
 
 def test_garbage_is_refused_by_its_kind(eu: Speaker) -> None:

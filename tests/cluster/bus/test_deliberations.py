@@ -1,0 +1,239 @@
+"""Held messages in real regions: named people let them go or not, in time, wherever they are and whoever dies."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from acgs2.local.cluster import Cluster
+
+from ..conftest import await_that
+from .speaker import APPROVERS, PAYMENT, Speaker, problem, serving
+
+WEST, CENTRAL = "eu-west-1", "eu-central-1"
+ANN, BO, CY = APPROVERS
+
+
+@pytest.fixture(scope="module")
+def eu(cluster: Cluster) -> Iterator[Speaker]:
+    await_that(lambda: all(serving(cluster, r) for r in (WEST, CENTRAL)), "both regions to govern")
+    speaker = Speaker(cluster, "eu", WEST)
+    await_that(lambda: _served_in(speaker), "somebody to serve the zone's inboxes")
+    yield speaker
+    speaker.http.close()
+
+
+def _served_in(eu: Speaker) -> str | None:
+    for region in (WEST, CENTRAL):
+        with psycopg.connect(eu.cluster.state.dsn(region, "acgs_owner")) as conn:
+            row = conn.execute(b"SELECT zone FROM acgs.inbox WHERE serving AND zone = 'eu'").fetchone()
+        if row is not None:
+            return region
+    return None
+
+
+def hold(eu: Speaker, **changed: Any) -> str:
+    message = eu.message(**(PAYMENT | changed))
+    answer = eu.send(message)
+    assert answer.status_code == 202, answer.text
+    return str(message["message_id"])
+
+
+def say(eu: Speaker, who: str, message: str, decision: str = "approve", **more: Any) -> httpx.Response:
+    token = more.pop("token", None) or eu.token(who, "approver")
+    path = f"/api/v1/deliberations/{message}/approvals"
+    return eu.ask("POST", path, {"decision": decision, "reason": "I looked."}, token=token, **more)
+
+
+def state(eu: Speaker, message: str, region: str = WEST) -> str:
+    answer = eu.ask("GET", f"/api/v1/deliberations/{message}", region=region)
+    return str(answer.json()["state"]) if answer.status_code == 200 else ""
+
+
+def deliveries(eu: Speaker, message: str, region: str = WEST) -> int:
+    with psycopg.connect(eu.cluster.state.dsn(region, "acgs_owner")) as conn:
+        row = conn.execute(b"SELECT count(*) FROM acgs.delivery WHERE message_id = %s", (message,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def leaves(eu: Speaker, subject: str, region: str) -> list[str]:
+    with psycopg.connect(eu.cluster.state.dsn(region, "acgs_owner")) as conn:
+        query = b"SELECT kind FROM acgs.audit_leaf WHERE subject = %s ORDER BY xid, id"
+        return [kind for (kind,) in conn.execute(query, (subject,)).fetchall()]
+
+
+def test_two_of_three_let_a_message_go_and_the_log_says_who(eu: Speaker) -> None:
+    message = hold(eu)
+    first = say(eu, ANN, message)
+    assert (first.status_code, first.json()["state"], first.json()["missing"]) == (201, "open", {"safety": 1})
+    assert not deliveries(eu, message)
+    assert say(eu, BO, message, region=CENTRAL).status_code == 201
+    await_that(lambda: state(eu, message) == "approved", "the message to be approved")
+    await_that(
+        lambda: deliveries(eu, message) == 1 == deliveries(eu, message, CENTRAL), "it to be deliverable"
+    )
+    kinds = [*leaves(eu, message, WEST), *leaves(eu, message, CENTRAL)]
+    assert sorted(kinds) == ["approval", "approval", "message", "verdict"]
+    shown = eu.ask("GET", f"/api/v1/deliberations/{message}").json()
+    assert [said["approver"] for said in shown["approvals"]] == [ANN, BO]
+
+
+def test_one_denial_ends_it_and_nothing_is_delivered(eu: Speaker) -> None:
+    message = hold(eu)
+    assert say(eu, ANN, message).status_code == 201
+    assert say(eu, CY, message, "deny").status_code == 201
+    await_that(lambda: state(eu, message) == "denied", "the message to be denied")
+    late = say(eu, BO, message)
+    assert (late.status_code, problem(late)) == (409, "deliberation-closed")
+    assert not deliveries(eu, message)
+    assert state(eu, message, CENTRAL) in ("denied", "open")
+
+
+def test_saying_the_same_again_is_one_word_and_saying_otherwise_is_refused(eu: Speaker) -> None:
+    message = hold(eu)
+    for _ in range(3):
+        answer = say(eu, ANN, message)
+        assert (answer.status_code, answer.json()["state"]) == (201, "open")
+    other = say(eu, ANN, message, "deny")
+    assert (other.status_code, problem(other)) == (409, "approval-given")
+    assert state(eu, message) == "open"
+
+
+def test_roles_are_separated(eu: Speaker) -> None:
+    message = hold(eu)
+    tenant = eu.tenant
+    attempts = {
+        "who was not named": (eu.token("eve@acgs2.example", "approver"), 404, "deliberation-unknown"),
+        "the sending agent": (eu.agent_token(eu.agents[0]), 403, "role-not-allowed"),
+        "the receiving agent": (eu.agent_token(eu.agents[1]), 403, "role-not-allowed"),
+        "the service that sent it": (eu.service, 403, "role-not-allowed"),
+        "an operator": (eu.token("operator@test", "operator"), 403, "role-not-allowed"),
+        "an auditor": (eu.token("aud", "auditor"), 403, "role-not-allowed"),
+        "an operator of an approver's name": (eu.token(ANN, "operator"), 403, "role-not-allowed"),
+        "a tenant's own person of that name": (
+            eu.token(ANN, "approver", tenant),
+            404,
+            "deliberation-unknown",
+        ),
+        "another tenant's": (eu.token(ANN, "approver", str(uuid4())), 404, "deliberation-unknown"),
+        "an expired token": (eu.token(ANN, "approver", lifetime_s=-10), 401, "token-invalid"),
+    }
+    for who, (token, status, reference) in attempts.items():
+        answer = say(eu, "", message, token=token)
+        assert (answer.status_code, problem(answer)) == (status, reference), who
+    assert state(eu, message) == "open"
+
+
+def test_who_sends_a_message_does_not_approve_it_under_any_role(eu: Speaker) -> None:
+    # The service that speaks for the agent has an approver's name.
+    sender = eu.token(ANN, "service", eu.tenant)
+    message = eu.message(**PAYMENT)
+    assert eu.send(message, token=sender).status_code == 202
+    answer = say(eu, ANN, message["message_id"])
+    assert (answer.status_code, problem(answer)) == (403, "approver-is-proposer")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"decision": "allow"},
+        {"decision": "approve", "by": "me"},
+        {"decision": "deny", "reason": "\x00"},
+        {"decision": "deny", "reason": "x" * 2001},
+    ],
+)
+def test_a_word_that_is_none_is_refused(eu: Speaker, body: dict[str, Any]) -> None:
+    message = hold(eu)
+    answer = eu.ask(
+        "POST", f"/api/v1/deliberations/{message}/approvals", body, token=eu.token(ANN, "approver")
+    )
+    assert answer.status_code == 400
+    problem(answer)
+    unknown = eu.ask(
+        "POST",
+        f"/api/v1/deliberations/{uuid4()}/approvals",
+        {"decision": "deny"},
+        token=eu.token(ANN, "approver"),
+    )
+    assert (unknown.status_code, problem(unknown)) == (404, "deliberation-unknown")
+
+
+def test_watchers_are_told(eu: Speaker) -> None:
+    told: list[dict[str, Any]] = []
+    ready = threading.Event()
+
+    def watch() -> None:
+        headers = {"authorization": f"Bearer {eu.token(ANN, 'approver')}"}
+        url = eu.cluster.state.url(WEST) + "/api/v1/deliberations/events"
+        with httpx.stream("GET", url, headers=headers, timeout=30) as answer:
+            ready.set()
+            for line in answer.iter_lines():
+                if line.startswith("data:"):
+                    told.append(json.loads(line.removeprefix("data:")))
+                    if told[-1]["message_id"] == mine and told[-1]["state"] != "open":
+                        return
+
+    mine = ""
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    mine = hold(eu)
+    say(eu, ANN, mine)
+    say(eu, BO, mine)
+    thread.join(20)
+    states = [each["state"] for each in told if each["message_id"] == mine]
+    assert states[0] == "open"
+    assert states[-1] == "approved"
+
+
+def test_what_nobody_approves_is_denied_when_its_time_is_over(eu: Speaker) -> None:
+    message = hold(eu)
+    with psycopg.connect(eu.cluster.state.dsn(WEST, "postgres"), autocommit=True) as conn:
+        # The deadline comes from when it was accepted: make that five minutes ago, in both regions.
+        conn.execute(b"SET session_replication_role = replica")
+        for region in (WEST, CENTRAL):
+            with psycopg.connect(eu.cluster.state.dsn(region, "postgres"), autocommit=True) as each:
+                each.execute(b"SET session_replication_role = replica")
+                each.execute(b"UPDATE acgs.message SET hlc = hlc - 301000000 WHERE key = %s", (message,))
+    answer = say(eu, ANN, message)
+    assert (answer.status_code, problem(answer)) in (
+        (409, "deliberation-expired"),
+        (409, "deliberation-closed"),
+    )
+    await_that(lambda: state(eu, message) == "expired", "the message to be denied")
+    assert not deliveries(eu, message)
+
+
+def test_it_survives_the_death_of_the_region_that_would_decide(eu: Speaker) -> None:
+    message = hold(eu)
+    assert say(eu, ANN, message).status_code == 201
+    deciding = _served_in(eu)
+    assert deciding is not None
+    other = CENTRAL if deciding == WEST else WEST
+    await_that(
+        lambda: eu.ask("GET", f"/api/v1/deliberations/{message}", region=other).json()["approvals"],
+        "the word to be there",
+    )
+    eu.cluster.ask("kill", region=deciding)
+    try:
+        await_that(
+            lambda: say(eu, BO, message, region=other).status_code == 201, "a word to be taken", timeout_s=40
+        )
+        began_s = time.monotonic()
+        await_that(
+            lambda: state(eu, message, other) == "approved", "the other region to decide", timeout_s=40
+        )
+        assert time.monotonic() - began_s < 40
+        assert deliveries(eu, message, other) == 1
+    finally:
+        eu.cluster.ask("start", region=deciding)
