@@ -3,7 +3,8 @@
 -- Adds a leaf to the log of this region, in the caller's transaction. The body is canonical JSON (RFC 8785) without
 -- floats, at most 60,000 bytes; personal data enters as a salted commitment only. Whoever adds many at once inserts into
 -- acgs.audit_leaf (kind, subject, tenant, body) instead, and answers for the bodies.
-CREATE OR REPLACE FUNCTION acgs.audit(kind text, subject uuid, body text, tenant uuid DEFAULT NULL) RETURNS void
+DROP FUNCTION IF EXISTS acgs.audit(text, uuid, text, uuid);
+CREATE FUNCTION acgs.audit(kind text, subject uuid, body text, tenant uuid) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 BEGIN
     IF (body IS JSON OBJECT WITH UNIQUE KEYS) IS NOT TRUE OR octet_length(body) > 60000 THEN
@@ -12,8 +13,53 @@ BEGIN
     INSERT INTO acgs.audit_leaf (kind, subject, tenant, body) VALUES (kind, subject, tenant, body);
 END
 $fn$;
-REVOKE EXECUTE ON FUNCTION acgs.audit(text, uuid, text, uuid) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION acgs.audit(text, uuid, text, uuid) TO acgs_app;
+
+-- The same about no tenant.
+CREATE OR REPLACE FUNCTION acgs.audit(kind text, subject uuid, body text) RETURNS void
+LANGUAGE sql SECURITY DEFINER AS $fn$
+    SELECT acgs.audit(kind, subject, body, NULL)
+$fn$;
+REVOKE EXECUTE ON FUNCTION acgs.audit(text, uuid, text, uuid), acgs.audit(text, uuid, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION acgs.audit(text, uuid, text, uuid), acgs.audit(text, uuid, text) TO acgs_app;
+
+-- Returns JSON as RFC 8785 writes it: no spaces, keys in order (of code points; of UTF-16 units that is the same below
+-- U+10000). Refuses fractions and what is beyond 2^53, which two programs may write in two ways.
+CREATE OR REPLACE FUNCTION acgs.canonical(value jsonb) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $fn$
+BEGIN
+    CASE jsonb_typeof(value)
+        WHEN 'object' THEN
+            RETURN '{' || coalesce((SELECT string_agg(to_json(e.key)::text || ':' || acgs.canonical(e.value), ',' ORDER BY e.key COLLATE "C")
+                FROM jsonb_each(value) AS e), '') || '}';
+        WHEN 'array' THEN
+            RETURN '[' || coalesce((SELECT string_agg(acgs.canonical(e.value), ',' ORDER BY e.n)
+                FROM jsonb_array_elements(value) WITH ORDINALITY AS e (value, n)), '') || ']';
+        WHEN 'number' THEN
+            IF value::numeric <> trunc(value::numeric) OR abs(value::numeric) > 9007199254740991 THEN
+                RAISE EXCEPTION USING ERRCODE = 'AC017', MESSAGE = 'audit-body-invalid', DETAIL = jsonb_build_object('number', value);
+            END IF;
+            RETURN trunc(value::numeric)::bigint::text;
+        ELSE
+            RETURN value::text;
+    END CASE;
+END
+$fn$;
+
+-- Returns the body of a leaf about a write: who did it, as the transaction says by acgs.actor, and which version it made.
+CREATE OR REPLACE FUNCTION acgs.audit_body(fields text, hlc bigint, origin text, zone text) RETURNS text
+LANGUAGE sql STABLE AS $fn$
+    SELECT '{"actor":' || to_json(coalesce(nullif(current_setting('acgs.actor', true), ''), 'database:' || session_user))
+        || ',"fields":' || fields || ',"hlc":' || hlc || ',"origin":' || to_json(origin) || ',"zone":' || to_json(zone) || '}'
+$fn$;
+
+-- Adds a leaf about an act that is no write of a record.
+CREATE OR REPLACE FUNCTION acgs.audit_act(kind text, subject uuid, tenant uuid, fields jsonb) RETURNS void
+LANGUAGE sql AS $fn$
+    INSERT INTO acgs.audit_leaf (kind, subject, tenant, body)
+    SELECT kind, subject, tenant, '{"actor":' || to_json(coalesce(fields ->> 'by', nullif(current_setting('acgs.actor', true), ''),
+        'database:' || session_user)) || ',"fields":' || acgs.canonical(fields - 'by') || '}'
+$fn$;
+REVOKE EXECUTE ON FUNCTION acgs.audit_act(text, uuid, uuid, jsonb) FROM PUBLIC;
 
 -- Refuses to change what was logged. A superuser can get around this, and is found out by the tree.
 CREATE OR REPLACE FUNCTION acgs.refuse_rewriting() RETURNS trigger
