@@ -56,7 +56,7 @@ class Leaf:
             leaf = cls(found.at_us, found.kind, found.subject, found.tenant, found.body)
             if leaf.entry == entry:
                 return leaf
-        except (msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError) as error:
+        except (msgspec.MsgspecError, rfc8785.CanonicalizationError, ValueError, RecursionError) as error:
             raise _malformed() from error
         raise _malformed()
 
@@ -79,7 +79,7 @@ def canonical(body: Mapping[str, Any]) -> str:
         raise InputError("audit-body-invalid", "A leaf's body has a fraction.", hint="Use integers.")
     try:
         found = rfc8785.dumps(dict(body)).decode()
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise InputError("audit-body-invalid", f"A leaf's body is not JSON: {error}.") from error
     if len(found.encode()) > _BODY_BYTES:
         raise InputError(

@@ -190,7 +190,7 @@ def _leaves(
             _leaf(report, index, entry, times)
             growth.add([leaf])
             for each in by_size.get(growth.size, ()):
-                _compare(report, growth, each)
+                _compare(report, growth, each, is_own=each is seen[0])
         progress(growth.size, report.size)
     moved.judge(report)
 
@@ -257,11 +257,11 @@ def _leaf(report: Report, index: int, entry: bytes, times: _Times) -> None:
         )
 
 
-def _compare(report: Report, growth: Growth, seen: _Seen) -> None:
+def _compare(report: Report, growth: Growth, seen: _Seen, *, is_own: bool) -> None:
     if growth.root() == seen.checkpoint.root:
         return
     size = seen.checkpoint.size
-    if size == report.size:
+    if is_own:
         report.find("root-mismatch", f"The {size} leaves do not have the root that was signed.")
     else:
         report.find("log-forked", f"Another tree of {size} leaves was signed than the one these begin with.")
