@@ -107,7 +107,10 @@ def test_leaves_are_found_and_proven_across_tiles_and_a_new_life_names_the_one_b
 ) -> None:
     async def run() -> None:
         subject, rng = uuid4(), random.Random(5)
-        async with await connected(server, database) as conn, await connected(server, database, "acgs_app") as app:
+        async with (
+            await connected(server, database) as conn,
+            await connected(server, database, "acgs_app") as app,
+        ):
             sequencer = Sequencer(SIGNER)
             await sequencer.begin(conn, "00000000", None)
             for count in (300, 1, 700, 20000):
@@ -127,7 +130,9 @@ def test_leaves_are_found_and_proven_across_tiles_and_a_new_life_names_the_one_b
                 assert place.index is not None
                 text = proven.checkpoint.partition("\n\n")[0] + "\n"
                 checkpoint = Checkpoint.parse(text)
-                assert is_included(leaf_hash(place.entry), place.index, checkpoint.size, proven.proof, checkpoint.root)
+                assert is_included(
+                    leaf_hash(place.entry), place.index, checkpoint.size, proven.proof, checkpoint.root
+                )
             assert await reader.entries(1, 90, 256) is None
 
             await app.execute(b"SELECT acgs.audit('mine', %s, '{}')", (subject,))
@@ -136,7 +141,12 @@ def test_leaves_are_found_and_proven_across_tiles_and_a_new_life_names_the_one_b
             cut = await sequencer.cut(conn)
             assert cut is not None
             first = Leaf.parse((await entries(conn, 2, 1))[0])
-            assert first.body["before"] == {"origin": before.origin, "size": 30000, "root": "01" * 32, "known_by": "us-east-1"}
+            assert first.body["before"] == {
+                "origin": before.origin,
+                "size": 30000,
+                "root": "01" * 32,
+                "known_by": "us-east-1",
+            }
             assert [(p.log, p.index) for p in await reader.places(subject, None)][-2:] == [(1, 21005), (2, 1)]
             assert [number for number, _ in await reader.logs()] == [1, 2]
 
@@ -145,13 +155,18 @@ def test_leaves_are_found_and_proven_across_tiles_and_a_new_life_names_the_one_b
 
 def test_what_is_not_what_was_signed_is_signed_no_further(server: Server, database: str) -> None:
     async def run() -> None:
-        async with await connected(server, database) as conn, await connected(server, database, "postgres") as root:
+        async with (
+            await connected(server, database) as conn,
+            await connected(server, database, "postgres") as root,
+        ):
             sequencer = Sequencer(SIGNER)
             await sequencer.begin(conn, "00000000", None)
             await conn.execute(INSERT, (10,))
             assert await sequencer.cut(conn)
             await root.execute(b"SET session_replication_role = replica")
-            await root.execute(b"UPDATE acgs.audit_leaf SET body = '{}' WHERE kind = 'test' AND body = '{\"n\":3}'")
+            await root.execute(
+                b"UPDATE acgs.audit_leaf SET body = '{}' WHERE kind = 'test' AND body = '{\"n\":3}'"
+            )
             await conn.execute(INSERT, (1,))
             with pytest.raises(RuntimeFault, match="not what was signed"):
                 await Sequencer(SIGNER).cut(conn)
@@ -159,17 +174,27 @@ def test_what_is_not_what_was_signed_is_signed_no_further(server: Server, databa
     asyncio.run(run())
 
 
-def test_the_log_is_only_added_to_and_only_in_ways_that_can_be_verified(server: Server, database: str) -> None:
+def test_the_log_is_only_added_to_and_only_in_ways_that_can_be_verified(
+    server: Server, database: str
+) -> None:
     with server.connect(database, "acgs_app") as app, server.connect(database, "acgs_owner") as owner:
         app.execute(b"SELECT acgs.audit('kind', NULL, '{\"a\":1}')")
         for body in ("", "[]", "{", '{"a":1,"a":2}', '{"a":"' + "x" * 60000 + '"}', None):
             with pytest.raises(psycopg.Error, match="audit-body-invalid") as caught:
                 app.execute(b"SELECT acgs.audit('kind', NULL, %s)", (body,))
             assert caught.value.sqlstate == "AC017"
-        for statement in (b"UPDATE acgs.audit_leaf SET kind = ''", b"DELETE FROM acgs.audit_leaf", b"INSERT INTO acgs.audit_leaf (kind, body) VALUES ('', '{}')"):
+        for statement in (
+            b"UPDATE acgs.audit_leaf SET kind = ''",
+            b"DELETE FROM acgs.audit_leaf",
+            b"INSERT INTO acgs.audit_leaf (kind, body) VALUES ('', '{}')",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 app.execute(statement)
-        for statement in (b"UPDATE acgs.audit_leaf SET kind = ''", b"DELETE FROM acgs.audit_cut", b"TRUNCATE acgs.audit_cosignature"):
+        for statement in (
+            b"UPDATE acgs.audit_leaf SET kind = ''",
+            b"DELETE FROM acgs.audit_cut",
+            b"TRUNCATE acgs.audit_cosignature",
+        ):
             with pytest.raises(psycopg.Error, match="audit-append-only"):
                 owner.execute(statement)
 
@@ -179,12 +204,20 @@ def test_writes_of_governed_records_and_all_erasures_leave_leaves(server: Server
     with server.connect(database, "acgs_app") as app:
         with app.transaction():
             app.execute(b"SELECT set_config('acgs.actor', 'operator \"x\"', true)")
-            app.execute(b"INSERT INTO acgs.tenant (key, zone, name, status) VALUES (%s, 'eu', 'T', 'active')", (tenant,))
+            app.execute(
+                b"INSERT INTO acgs.tenant (key, zone, name, status) VALUES (%s, 'eu', 'T', 'active')",
+                (tenant,),
+            )
         app.execute(b"UPDATE acgs.tenant SET status = 'suspended' WHERE key = %s", (tenant,))
-        app.execute(b"INSERT INTO acgs.user_profile (key, zone, tenant_id, display_name) VALUES (%s, 'eu', %s, 'P')", (person, tenant))
+        app.execute(
+            b"INSERT INTO acgs.user_profile (key, zone, tenant_id, display_name) VALUES (%s, 'eu', %s, 'P')",
+            (person, tenant),
+        )
         app.execute(b"UPDATE acgs.user_profile SET display_name = 'Q' WHERE key = %s", (person,))
         app.execute(b"UPDATE acgs.user_profile SET erased = true WHERE key = %s", (person,))
-        rows = app.execute(b"SELECT kind, subject, tenant, convert_to(acgs.audit_entry(l), 'UTF8') FROM acgs.audit_leaf AS l ORDER BY xid, id").fetchall()
+        rows = app.execute(
+            b"SELECT kind, subject, tenant, convert_to(acgs.audit_entry(l), 'UTF8') FROM acgs.audit_leaf AS l ORDER BY xid, id"
+        ).fetchall()
     assert [row[:3] for row in rows] == [
         ("tenant-created", tenant, tenant),
         ("tenant-changed", tenant, tenant),
@@ -224,6 +257,8 @@ def test_the_database_writes_json_as_rfc_8785_does(
 
 
 @pytest.mark.parametrize("value", ["0.5", "1e400", "9007199254740992"])
-def test_numbers_that_two_programs_may_write_in_two_ways_are_refused(plain: psycopg.Connection[Any], value: str) -> None:
+def test_numbers_that_two_programs_may_write_in_two_ways_are_refused(
+    plain: psycopg.Connection[Any], value: str
+) -> None:
     with pytest.raises(psycopg.Error, match="audit-body-invalid"):
         plain.execute(b"SELECT acgs.canonical(jsonb_build_object('a', %s::jsonb))", (value,))
