@@ -143,7 +143,7 @@ def _capture(entity: Entity) -> dict[str, str]:
 
 def _audit(entity: Entity) -> dict[str, str]:
     """Return how writes of an entity leave leaves in the audit log: all of them, or erasures only."""
-    fields = [entity.field(name) for name in entity.audited or ()]
+    fields = [f for f in entity.fields if f.name in (entity.audited or ())]
     values = ", ".join(f"'{f.name}', {_audited_value(f)}" for f in fields)
     every = entity.audited is not None
     leaf = _fragment(
