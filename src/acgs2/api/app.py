@@ -12,6 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.audit import HANDLERS as AUDIT
 from acgs2.api.audit_log import run_audit
 from acgs2.api.audited import run_refusals
 from acgs2.api.deciding import run_deciding
@@ -36,6 +37,7 @@ from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
 from acgs2.api.tasks import run_committer, run_leader, run_tasks
 from acgs2.api.voters import HANDLERS as VOTERS
+from acgs2.api.witness import run_witness
 from acgs2.api.worker import run_worker
 from acgs2.consensus import EtcdRegister
 from acgs2.logs.write import get_logger
@@ -61,6 +63,7 @@ _DUTIES = (
     run_governance,
     run_committer,
     run_audit,
+    run_witness,
     run_refusals,
     run_inboxes,
     run_deciding,
@@ -113,6 +116,7 @@ def create_app(server: RegionServer) -> Litestar:
             *VOTERS,
             *INBOXES,
             *DELIBERATIONS,
+            *AUDIT,
             Router(
                 "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
             ),

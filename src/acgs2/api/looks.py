@@ -66,6 +66,10 @@ def _of_server(server: RegionServer, found: dict[str, bool], up: bool) -> Values
             (scope,): sum(halt.scope == scope for halt in known.halts.entries) if known else 0
             for scope in ("agent", "tenant", "all")
         },
+        "acgs2_audit_leaves": {(): server.audit.size},
+        "acgs2_audit_witnessed_leaves": {(): server.audit.witnessed},
+        "acgs2_audit_lag_seconds": {(): server.audit.lag_us / 1e6},
+        "acgs2_audit_damaged": {(): bool(server.audit.damage)},
         "acgs2_leader": {(): server.leader.held()},
         "acgs2_leader_term": {(): term},
     }

@@ -55,6 +55,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "acgs2_serving_lease_seconds": ("For how long it may without hearing from a majority again.", ()),
     "acgs2_in_force_version": ("The version of an agreed document by which this region goes.", ("document",)),
     "acgs2_halts": ("Halts that are in force.", ("scope",)),
+    "acgs2_audit_leaves": ("Leaves of the audit log that have their place.", ()),
+    "acgs2_audit_witnessed_leaves": ("Leaves of the audit log that enough other regions vouch for.", ()),
+    "acgs2_audit_lag_seconds": ("How long the oldest leaf waits for its place in the audit log.", ()),
+    "acgs2_audit_damaged": ("Whether the audit log is not what was signed, and is signed no further.", ()),
     "acgs2_leader": ("Whether this region leads now.", ()),
     "acgs2_leader_term": ("The latest term of a leader that is known here; it only rises.", ()),
 }

@@ -26,7 +26,7 @@ from acgs2.model.entity import Entity, FieldType, Scope
 from acgs2.model.ids import request_key, uuid7
 from acgs2.store.templates import fragments
 
-__all__ = ["Records", "Request", "flushed_position"]
+__all__ = ["Records", "Request", "act_as", "flushed_position"]
 
 _JSON = (FieldType.JSON, FieldType.MAP)
 #: What is shown where nothing was ever added, put in or counted.
@@ -93,6 +93,8 @@ class Records:
         )
 
         async def act(conn: psycopg.AsyncConnection[Any]) -> dict[str, Any] | None:
+            if self._entity.audited is not None:
+                await act_as(conn, request.principal)
             cursor = conn.cursor(row_factory=dict_row)
             await cursor.execute(statement, [key, request.zone, *values.values()])
             return await cursor.fetchone()
@@ -264,6 +266,8 @@ class Records:
         lock = sql.SQL("SELECT {} FROM {} WHERE key = %s FOR UPDATE").format(self._shown, self._table)
 
         async def act(conn: psycopg.AsyncConnection[Any]) -> dict[str, Any] | None:
+            if self._entity.audited is not None or missing_is_done:
+                await act_as(conn, request.principal)
             cursor = conn.cursor(row_factory=dict_row)
             await cursor.execute(lock, [key])
             row = await cursor.fetchone()
@@ -362,6 +366,11 @@ class Records:
                 hint="Use a new key for a new request.",
             )
         return int(row[3])
+
+
+async def act_as(conn: psycopg.AsyncConnection[Any], principal: Principal) -> None:
+    """Say who acts until the transaction ends: what the database logs of it has the name."""
+    await conn.execute(fragments("api.sql")["act_as"].encode(), {"actor": principal.name})
 
 
 async def flushed_position(conn: psycopg.AsyncConnection[Any]) -> str:

@@ -24,6 +24,7 @@ from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
+from acgs2.audit.status import LogStatus
 from acgs2.bus.agents import Agents, Known
 from acgs2.bus.committer import Committer
 from acgs2.bus.desk import Receiver
@@ -142,6 +143,8 @@ class RegionServer:
             first_documents(topology, Path(config.constitution or beside), config.amender_keys),
             patience_s=0.0 if config.region == next(iter(topology.regions)) else _FOUNDING_S,
         )
+        #: What is known of the audit log of this region; `run_audit` keeps it.
+        self.audit = LogStatus()
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.metrics = Metrics(config.region)
         self.tracing = tracing_for(config.otlp, config.region)

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
 from acgs2.api.door import authenticate, guard_write, operators_only, principal_of
-from acgs2.api.records import flushed_position
+from acgs2.api.records import act_as, flushed_position
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES, Key, Zone
 from acgs2.errors import InputError, NotFoundError, RefusedError
@@ -83,15 +83,18 @@ class Move(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 async def _written(
-    server: RegionServer, zone: str, entity: str, query: str, parameters: Any
+    request: Http[Any, Any, Any], zone: str, entity: str, query: str, parameters: Any
 ) -> list[dict[str, Any]]:
     """Carry one query out and return its rows once it is as durable as the zone asks."""
+    server: RegionServer = request.app.state.server
     peers = server.require_pair(zone)
     statement = _QUERIES[query].encode()
     async with server.database(query, entity) as conn:
-        cursor = conn.cursor(row_factory=dict_row)
-        await cursor.execute(statement, parameters)
-        rows = await cursor.fetchall() if cursor.description else []
+        async with conn.transaction():
+            await act_as(conn, principal_of(request))
+            cursor = conn.cursor(row_factory=dict_row)
+            await cursor.execute(statement, parameters)
+            rows = await cursor.fetchall() if cursor.description else []
         flushed = await flushed_position(conn)
     await server.confirmed(zone, flushed, peers)
     return rows
@@ -120,7 +123,7 @@ async def register(request: Http[Any, Any, Any], data: JSONBody[NewTransfer]) ->
         "certified": transfer.importer_certified,
         "note": data.note,
     }
-    rows = await _written(server, transfer.zone, "transfer", "register", names)
+    rows = await _written(request, transfer.zone, "transfer", "register", names)
     return rows[0]
 
 
@@ -184,7 +187,7 @@ async def revoke(request: Http[Any, Any, Any], record_id: Id) -> dict[str, Any]:
     async with server.pool.connection() as conn:
         known = await (await conn.execute(_QUERIES["zone_of_transfer"].encode(), names)).fetchone()
     # As durable as the data of the zone that it protects: a revocation that is lost lets data out again.
-    rows = await _written(server, known[0], "transfer", "revoke", names) if known is not None else []
+    rows = await _written(request, known[0], "transfer", "revoke", names) if known is not None else []
     if not rows:
         raise NotFoundError("transfer-unknown", "There is no such transfer.", hint="See /api/v1/transfers.")
     return rows[0]
@@ -210,7 +213,7 @@ async def grant(
             hint=f"Regions: {', '.join(server.topology.regions)}.",
         )
     names = _names(request, data) | {"evidence": data.evidence}
-    rows = await _written(server, names["zone"], "consent", "grant", names)
+    rows = await _written(request, names["zone"], "consent", "grant", names)
     return rows[0]
 
 
@@ -226,10 +229,9 @@ async def withdraw(
     request: Http[Any, Any, Any], data: JSONBody[Withdrawal], zone: Zone = None
 ) -> dict[str, Any]:
     """Withdraw consent: that region erases what it holds by it. It wins over concurrent grants."""
-    server: RegionServer = request.app.state.server
     await _known_subject(request, data.tenant_id, data.subject_id)
     names = _names(request, data)
-    rows = await _written(server, names["zone"], "consent", "withdraw", names)
+    rows = await _written(request, names["zone"], "consent", "withdraw", names)
     return rows[0]
 
 
@@ -274,6 +276,7 @@ async def erase_subject(request: Http[Any, Any, Any], record_id: Id, zone: Zone 
     erased: dict[str, int] = {}
     async with server.database("UPDATE", "subject") as conn:
         async with conn.transaction():
+            await act_as(conn, principal_of(request))
             for entity in entities().values():
                 if entity.subject is None:
                     continue
@@ -310,7 +313,7 @@ async def move(
     server: RegionServer = request.app.state.server
     server.rules.holders("tenant", data.to_zone)
     names = {"key": record_id, "zone": data.to_zone}
-    rows = await _written(server, data.to_zone, "tenant", "move", names)
+    rows = await _written(request, data.to_zone, "tenant", "move", names)
     if not rows:
         raise NotFoundError(
             "tenant-unknown", "There is no such tenant here.", hint="Ask a region that may hold both zones."

@@ -19,7 +19,16 @@ from acgs2.audit.checkpoint import region_of
 from acgs2.audit.note import COSIGNATURE, ED25519, Key, Signer
 from acgs2.errors import InputError, RuntimeFault
 
-__all__ = ["PUBLIC", "OwnKeys", "Trusted", "create_audit_keys", "key_name", "private_path", "read_own"]
+__all__ = [
+    "PUBLIC",
+    "OwnKeys",
+    "Trusted",
+    "create_audit_keys",
+    "key_name",
+    "private_path",
+    "read_own",
+    "read_trusted",
+]
 
 #: The file of all public keys.
 PUBLIC = "audit-keys"
@@ -109,4 +118,19 @@ def read_own(path: Path) -> OwnKeys:
             "audit-keys-unreadable",
             f"{path.name} does not have the region's audit keys.",
             hint="Restore the file; a new key is a new name in what others trust.",
+        ) from error
+
+
+def read_trusted(path: Path) -> Trusted:
+    """Read a file of public keys.
+
+    Raises:
+        RuntimeFault: it cannot be read (`audit-keys-unreadable`).
+        InputError: a line is no key (`audit-malformed`).
+    """
+    try:
+        return Trusted.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RuntimeFault(
+            "audit-keys-unreadable", f"{path} cannot be read.", hint="Name a file of `vkey` lines."
         ) from error

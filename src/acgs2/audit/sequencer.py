@@ -20,11 +20,12 @@ from acgs2.audit.tree import HASH_BYTES
 from acgs2.errors import RuntimeFault
 from acgs2.store.templates import fragments
 
-__all__ = ["CHANNEL", "Before", "Cut", "Sequencer"]
+__all__ = ["COSIGNED", "OFFERED", "Before", "Cut", "Looked", "Sequencer"]
 
 _QUERIES = fragments("audit.sql")
-#: Told within the database whenever a checkpoint was signed.
-CHANNEL = "acgs_audit"
+#: Told by the database: to witnesses when there is a checkpoint to cosign, to the log when one has.
+OFFERED = "acgs_audit_offered"
+COSIGNED = "acgs_audit_cosigned"
 #: A cut has at most so many leaves: what is looked up within one is counted.
 _CUT_LEAVES = 8192
 
@@ -47,6 +48,19 @@ class Cut:
     added: int
     oldest_us: int
     full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The log at a glance: its newest checkpoint, whether leaves wait, what was cosigned and is offered."""
+
+    log: int
+    origin: str
+    size: int
+    waiting: bool
+    cosignatures: int
+    offered: int | None
+    offered_for_us: int
 
 
 @dataclass(slots=True)
@@ -98,11 +112,16 @@ class Sequencer:
             await self._sign(conn, number, Checkpoint(origin, 1, growth.root()), xid, position)
         return True
 
-    async def is_waiting(self, conn: psycopg.AsyncConnection) -> bool:
-        """Return whether there are leaves to be given their place; costs one look-up."""
-        log = await _row(conn, "log")
-        cut = await _row(conn, "last_cut", log=log[0]) if log is not None else None
-        return cut is not None and bool(await _value(conn, "waiting", xid=cut[1], id=cut[2]))
+    async def look(self, conn: psycopg.AsyncConnection) -> Looked | None:
+        """Return the log at a glance, by one query; None where it has not begun."""
+        row = await _row(conn, "look")
+        return Looked(*row) if row is not None else None
+
+    async def offer(self, conn: psycopg.AsyncConnection, log: int, size: int) -> None:
+        """Show witnesses another checkpoint."""
+        async with conn.transaction():
+            await conn.execute(_QUERIES["offer"].encode(), {"log": log, "size": size})
+            await conn.execute(f"NOTIFY {OFFERED}".encode())
 
     async def cut(self, conn: psycopg.AsyncConnection) -> Cut | None:
         """Give the leaves that wait their places and sign; None where none wait, or another has its turn.
@@ -141,7 +160,6 @@ class Sequencer:
         await conn.execute(
             _QUERIES["cut"].encode(), {**names, "root": checkpoint.root, "signature": signature}
         )
-        await conn.execute(b"SELECT pg_catalog.pg_notify(%s, %s)", (CHANNEL, str(checkpoint.size)))
 
     async def _resumed(
         self, conn: psycopg.AsyncConnection, number: int, origin: str, size: int, root: bytes

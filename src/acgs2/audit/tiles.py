@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ HEIGHT = 8
 WIDTH = 1 << HEIGHT
 #: tlog-tiles allows levels 0 to 63; a tree of 2^62 leaves has eight.
 LEVELS = 8
+_PATH = re.compile(r"((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,10 +55,12 @@ def parse_number(path: str) -> tuple[int, int]:
     Raises:
         ValueError: no tile has that path.
     """
-    head, partial, tail = path.partition(".p/")
-    number = int("".join(part.removeprefix("x") for part in head.split("/")) or "x")
-    width = int(tail) if partial else WIDTH
-    if number_path(number, width) != path or (partial and not 0 < width < WIDTH):
+    match = _PATH.fullmatch(path)
+    if match is None:
+        raise ValueError(f"there is no tile {path!r}")
+    number = int(match.group(1).replace("x", "").replace("/", ""))
+    width = int(match.group(2) or WIDTH)
+    if number_path(number, width) != path or width > WIDTH:
         raise ValueError(f"there is no tile {path!r}")
     return number, width
 

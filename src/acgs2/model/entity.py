@@ -115,7 +115,9 @@ class Entity:
     `subject` names the column with the id of the person whom a record is about: with it a region may hold
     the record by that person's consent. What is `managed` is written by acts of its own, never by plain
     requests. Of two append-only records with one key, `precedence` names the field whose later declared value
-    wins before the clock is looked at, and `identity` the one that tells whether they are the same.
+    wins before the clock is looked at, and `identity` the one that tells whether they are the same. What is
+    `audited` leaves a leaf in the audit log whenever it is written, with these of its fields; erasures always
+    do, with ids only.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Entity:
     version_field: str | None = None
     subject: str | None = None
     managed: bool = False
+    audited: tuple[str, ...] | None = None
     precedence: str | None = None
     identity: str | None = None
 
@@ -164,6 +167,7 @@ def parse(text: str, source: str = "<entity>") -> Entity:
             version_field=raw.get("version_field"),
             subject=raw.get("subject"),
             managed=bool(raw.get("managed", False)),
+            audited=tuple(sorted(raw["audited"])) if "audited" in raw else None,
             precedence=raw.get("precedence"),
             identity=raw.get("identity"),
         )
@@ -215,6 +219,9 @@ def _check(entity: Entity, source: str) -> None:
         problem = "identity is a field"
     if entity.subject not in (None, "key", *(f.name for f in entity.fields if f.type is FieldType.UUID)):
         problem = "subject is `key` or a field of type uuid"
+    known = {f.name: f for f in entity.fields}
+    if any(name not in known or known[name].personal for name in entity.audited or ()):
+        problem = "what is audited are fields, and none that is personal: a log is never erased"
     for field in entity.fields:
         if field.personal and (field.rule is not Rule.LATEST or field.type is not FieldType.TEXT):
             problem = (

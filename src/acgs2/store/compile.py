@@ -137,7 +137,30 @@ def _capture(entity: Entity) -> dict[str, str]:
         "owner_join": _fragment("owner_join") if entity.scope is Scope.TENANT else "",
         "misplaced": "o.zone <> c.zone" if entity.scope is Scope.TENANT else "false",
         "after": _fragment(after) if after else "",
+        **_audit(entity),
     }
+
+
+def _audit(entity: Entity) -> dict[str, str]:
+    """Return how writes of an entity leave leaves in the audit log: all of them, or erasures only."""
+    fields = [f for f in entity.fields if f.name in (entity.audited or ())]
+    values = ", ".join(f"'{f.name}', {_audited_value(f)}" for f in fields)
+    every = entity.audited is not None
+    leaf = _fragment(
+        "audit_leaf",
+        entity=entity.name,
+        tenant={Scope.TENANT: "c.tenant_id", Scope.ROOT: "c.key"}.get(entity.scope, "NULL"),
+        values=f"acgs.canonical(jsonb_build_object({values}))" if values else "'{}'",
+        only="true" if every else "c.erased",
+    )
+    return {"audit": leaf if every else "", "audit_erased": "" if every else leaf}
+
+
+def _audited_value(field: Field) -> str:
+    """Return a field as it is in a leaf: times as whole microseconds, for their text depends on settings."""
+    if field.type is FieldType.TIMESTAMP:
+        return f"(extract(epoch FROM c.{field.name}) * 1000000)::bigint"
+    return f"c.{field.name}"
 
 
 def _merge(entity: Entity) -> dict[str, str]:

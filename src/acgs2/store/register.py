@@ -41,6 +41,7 @@ def amend(conn: psycopg.Connection[Any], after: Topology, changes: Changes) -> N
         psycopg.Error: the region takes no writes now; nothing was changed.
     """
     with conn.transaction():
+        conn.execute(fragments("api.sql")["act_as"].encode(), {"actor": "operator@cli"})
         for name in changes.zones:
             zone = after.zones[name]
             names = {"key": register_key("zone", name), "name": name, "regulation": zone.regulation}

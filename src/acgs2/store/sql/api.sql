@@ -38,3 +38,5 @@ SELECT id, at, kind, source, entity, zone, detail FROM acgs.incident WHERE close
 ORDER BY id DESC LIMIT %(limit)s
 -- name: holdings
 SELECT zone, count(*) FROM {table} WHERE NOT erased GROUP BY zone ORDER BY zone
+-- name: act_as
+SELECT pg_catalog.set_config('acgs.actor', %(actor)s, true)

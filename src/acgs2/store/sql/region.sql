@@ -1,8 +1,9 @@
 -- Queries that make a database a region.
 
 -- name: become
-INSERT INTO acgs.self (region, incarnation, topology_digest, seeded, voting)
-VALUES (%(region)s, %(incarnation)s, %(digest)s, %(first)s, CASE WHEN %(first)s THEN %(incarnation)s END)
+INSERT INTO acgs.self (region, incarnation, topology_digest, seeded, voting, witnessing)
+VALUES (%(region)s, %(incarnation)s, %(digest)s, %(first)s, CASE WHEN %(first)s THEN %(incarnation)s END,
+    CASE WHEN %(first)s THEN %(incarnation)s END)
 ON CONFLICT (one) DO UPDATE SET topology_digest = excluded.topology_digest
 -- name: first_voters
 INSERT INTO acgs.voters (epoch, names) SELECT 1, %(names)s FROM acgs.self AS s WHERE s.voting IS NOT NULL ON CONFLICT DO NOTHING

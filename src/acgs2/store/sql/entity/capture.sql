@@ -53,7 +53,9 @@ BEGIN
                 'entity', '{{entity}}', 'key', too_large, 'limit_bytes', 262144);
         END IF;
     END IF;
+    {{audit}}
     IF erasing THEN
+        {{audit_erased}}
         DELETE FROM acgs.conflict AS k USING changed AS c
         WHERE c.erased AND k.entity = '{{entity}}' AND k.key = c.key;
         PERFORM acgs.forget_quarantined('{{entity}}', (SELECT array_agg(c.key) FROM changed AS c WHERE c.erased));

@@ -60,6 +60,11 @@ CASE WHEN r.by_consent <> '{}' AND acgs.knows_consents(t.zone) THEN acgs.consent
 PERFORM acgs.refresh_rules();
 -- name: after_consent
 PERFORM acgs.settle_subjects((SELECT array_agg(DISTINCT c.subject_id) FROM changed AS c));
+-- name: audit_leaf
+INSERT INTO acgs.audit_leaf (kind, subject, tenant, body)
+SELECT '{{entity}}-' || CASE WHEN c.erased THEN 'erased' WHEN TG_OP = 'INSERT' THEN 'created' ELSE 'changed' END, c.key, {{tenant}},
+    acgs.audit_body(CASE WHEN c.erased THEN '{}' ELSE {{values}} END, c.hlc, c.origin, c.zone)
+FROM changed AS c WHERE {{only}} ORDER BY c.key;
 -- name: wins_last_write_wins
 (i.erased, i.hlc, i.origin) > (l.erased, l.hlc, l.origin)
 -- name: wins_versioned

@@ -214,6 +214,7 @@ BEGIN
     PERFORM acgs.settle_tenant(ARRAY[p_tenant]);
     -- Here and not by the worker: whoever waits for a peer to have the move waits for this.
     PERFORM acgs.emit('tenant', ARRAY[p_tenant], array_remove(there.residency, there.region));
+    PERFORM acgs.audit_act('tenant-moved', p_tenant, p_tenant, jsonb_build_object('from_zone', was.zone, 'to_zone', p_zone));
     RETURN acgs.epoch(was.rights) + 1;
 END
 $fn$;

@@ -326,6 +326,8 @@ BEGIN
     INSERT INTO acgs.incident (kind, source, entity, zone, detail, closed_at)
     VALUES ('quarantine-dropped', held.source, held.entity, held.zone, jsonb_build_object('reason', held.reason,
         'by', principal, 'records', json_array_length(held.records), 'set_aside_at', held.at), clock_timestamp());
+    PERFORM acgs.audit_act('quarantine-dropped', NULL, NULL, jsonb_build_object('by', principal, 'entity', held.entity,
+        'reason', held.reason, 'records', json_array_length(held.records), 'source', held.source, 'zone', held.zone));
     RETURN true;
 END
 $fn$;

@@ -59,6 +59,7 @@ BEGIN
     INSERT INTO acgs.incident (kind, source, detail, closed_at)
     VALUES ('region-removed', gone, jsonb_build_object('by', principal, 'duties_closed', owed), clock_timestamp());
     EXECUTE format('DROP PUBLICATION IF EXISTS %I', link);
+    PERFORM acgs.audit_act('region-removed', NULL, NULL, jsonb_build_object('by', principal, 'duties_closed', owed, 'region', gone));
     PERFORM pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = link;
     PERFORM acgs.refresh_rules();
 END

@@ -71,6 +71,14 @@ CREATE TABLE acgs.audit_cosignature (
     PRIMARY KEY (log, size, witness, time_s)
 );
 
+-- The checkpoint that witnesses are shown: it stays until enough have cosigned it, so that they cosign the same one.
+CREATE TABLE acgs.audit_offer (
+    one              boolean PRIMARY KEY DEFAULT true CHECK (one),
+    log              integer NOT NULL,
+    size             bigint NOT NULL,
+    at_us            bigint NOT NULL
+);
+
 -- The last checkpoint of every other log that this region has cosigned, as it was signed.
 CREATE TABLE acgs.audit_witnessed (
     origin           text COLLATE "C" PRIMARY KEY,
@@ -82,7 +90,8 @@ CREATE TABLE acgs.audit_witnessed (
 );
 -- The incarnation whose memory of others' logs the table has; another one asks others before it cosigns.
 ALTER TABLE acgs.self ADD COLUMN witnessing text;
+UPDATE acgs.self SET witnessing = incarnation;  -- an older release has cosigned nothing that could be forgotten
 
 GRANT SELECT ON acgs.audit_leaf, acgs.audit_log, acgs.audit_cut, acgs.audit_tile, acgs.audit_cosignature,
-    acgs.audit_witnessed TO acgs_app;
+    acgs.audit_witnessed, acgs.audit_offer TO acgs_app;
 RESET ROLE;
