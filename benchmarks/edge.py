@@ -37,7 +37,7 @@ WEST, PLACE = "eu-west-1", "dublin"
 ONE = """
 name: throughput
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
 zones:

@@ -27,7 +27,7 @@ WEST, CENTRAL, PLACE = "eu-west-1", "eu-central-1", "dublin"
 THREE = """
 name: failover
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
   eu-central-1: {country: DE}

@@ -24,7 +24,7 @@ from acgs2.local.cluster import Cluster, up
 TOPOLOGY = """
 name: pair
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
   eu-central-1: {country: DE}

@@ -39,7 +39,7 @@ def topology_of(regions: int) -> Topology:
     names = [SOURCE, *sorted(set(load("guide").regions) - {SOURCE})][:regions]
     declared = "".join(f"  {name}: {{country: IE}}\n" for name in names)
     return parse(
-        "name: bench\ndomain: acgs2.example\nconstitution: {id: x}\nregions:\n"
+        "name: bench\ndomain: acgs2.example\nconstitution: {id: cdd01ef066bc6cf2}\nregions:\n"
         + declared
         + f"zones:\n  all: {{regulation: gdpr, regions: [{', '.join(names)}], pair: none}}\n"
     )

@@ -26,7 +26,7 @@ from acgs2.local.cluster import Cluster, up
 TOPOLOGY = """
 name: rights
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE, location: [53.35, -6.26]}
   eu-central-1: {country: DE, location: [50.11, 8.68]}

@@ -27,7 +27,7 @@ from acgs2.store.repair import Found, reconcile
 TOPOLOGY = """
 name: seeding
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
   eu-central-1: {country: DE}

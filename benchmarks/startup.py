@@ -82,7 +82,7 @@ def main() -> None:
     guide = load("guide")
     regions = "".join(f"  {name}: {{country: {r.country}}}\n" for name, r in guide.regions.items())
     twelve.write_text(
-        "name: twelve\ndomain: acgs2.example\nconstitution: {id: x}\nregions:\n"
+        "name: twelve\ndomain: acgs2.example\nconstitution: {id: cdd01ef066bc6cf2}\nregions:\n"
         + regions
         + "zones:\n  eu: {regulation: gdpr, regions: [eu-west-1, eu-central-1]}\n",
         encoding="utf-8",

@@ -3,13 +3,16 @@
     AcgsError
     ├── InputError            the caller sent something that cannot be accepted (exit 2, HTTP 400)
     │   ├── TopologyError     topology.yaml is not a topology (with the line)
-    │   └── EntityError       an entity declaration is wrong
+    │   ├── EntityError       an entity declaration is wrong
+    │   ├── ConstitutionError constitution.yaml, or an amendment of it, is not one (with the line)
+    │   └── PolicyError       policies that cannot be taken as they are (with the line)
     ├── RefusedError          understood, and not allowed (exit 3)
     │   ├── ResidencyError    the data may not be where it was asked to be
     │   ├── ConflictError     the record is not in the state the caller assumed
     │   └── ForbiddenError    this principal may not do this
     ├── NotFoundError         no such thing here
     ├── UnavailableError      cannot be done now; try again (exit 4, HTTP 503)
+    │   ├── OverloadedError   too much at once; nothing was done (HTTP 429)
     │   └── OutcomeUnknown    it may have been done; repeat with the same idempotency key
     └── RuntimeFault          the machine or the cluster is not as it should be (exit 5)
 
@@ -26,11 +29,14 @@ __all__ = [
     "PROBLEM_TYPES",
     "AcgsError",
     "ConflictError",
+    "ConstitutionError",
     "EntityError",
     "ForbiddenError",
     "InputError",
     "NotFoundError",
     "OutcomeUnknown",
+    "OverloadedError",
+    "PolicyError",
     "RefusedError",
     "ResidencyError",
     "RuntimeFault",
@@ -86,6 +92,14 @@ class EntityError(InputError):
     """An entity declaration that contradicts itself."""
 
 
+class ConstitutionError(InputError):
+    """A document that is not a constitution; `context['line']` says where."""
+
+
+class PolicyError(InputError):
+    """Policies that cannot be taken as they are; `context['line']` says where."""
+
+
 class RefusedError(AcgsError):
     """The request was understood and is not allowed."""
 
@@ -118,6 +132,10 @@ class UnavailableError(AcgsError):
 
 class OutcomeUnknown(UnavailableError):
     """It may have been done; repeating it with the same idempotency key is safe."""
+
+
+class OverloadedError(UnavailableError):
+    """There is more to do than can be taken in now; nothing was done."""
 
 
 class RuntimeFault(AcgsError):

@@ -12,11 +12,13 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.governance import run_governance
 from acgs2.api.health import HANDLERS as HEALTH
 from acgs2.api.inbox_duty import run_inboxes
 from acgs2.api.inboxes import HANDLERS as INBOXES
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
+from acgs2.api.messages import with_messages
 from acgs2.api.observe import observed
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.pairs import run_pairs
@@ -28,7 +30,7 @@ from acgs2.api.repair import run_repair
 from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
-from acgs2.api.tasks import run_leader, run_tasks
+from acgs2.api.tasks import run_committer, run_leader, run_tasks
 from acgs2.api.voters import HANDLERS as VOTERS
 from acgs2.api.worker import run_worker
 from acgs2.consensus import EtcdRegister
@@ -42,6 +44,20 @@ _LOG = get_logger("acgs2.api")
 _ANEW_S = 1.0
 #: A record is at most 256 KiB; the rest is what surrounds it.
 _BODY_BYTES = 300 * 1024
+
+
+#: What a region does unasked, each until it stops.
+_DUTIES = (
+    run_links,
+    run_tasks,
+    run_worker,
+    run_pairs,
+    run_repair,
+    run_leader,
+    run_governance,
+    run_committer,
+    run_inboxes,
+)
 
 
 async def _kept(duty: Callable[[RegionServer], Awaitable[None]], server: RegionServer) -> None:
@@ -61,8 +77,7 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = (run_links, run_tasks, run_worker, run_pairs, run_repair, run_leader, run_inboxes)
-        running = [asyncio.create_task(_kept(duty, server)) for duty in duties]
+        running = [asyncio.create_task(_kept(duty, server)) for duty in _DUTIES]
         try:
             yield
         finally:
@@ -110,5 +125,6 @@ def create_app(server: RegionServer) -> Litestar:
     )
     application.state.server = server
     # Outside of everything: what has no route, or is refused before one is found, is counted too.
-    application.asgi_handler = observed(application.asgi_handler, server.metrics, server.tracing)
+    handle = with_messages(application.asgi_handler, server)
+    application.asgi_handler = observed(handle, server.metrics, server.tracing)
     return application

@@ -12,15 +12,26 @@ from acgs2.api.tokens import Principal, TokenError
 from acgs2.errors import ForbiddenError, InputError, ResidencyError
 from acgs2.model.entity import Entity, Scope
 
-__all__ = ["ZONE_HEADER", "authenticate", "guard_read", "guard_write", "operators_only"]
+__all__ = [
+    "ONCE",
+    "PREFERENCE_HEADER",
+    "ZONE_HEADER",
+    "authenticate",
+    "check_zone",
+    "guard_read",
+    "guard_write",
+    "operators_only",
+]
 
 ZONE_HEADER = "x-data-sovereignty"
 PREFERENCE_HEADER = "x-region-preference"
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
+#: What verdicts on agents' messages rest on; an agent does not change it.
+_BY_SERVICES = ("agent", "subscription", "tenant_config")
 #: What decides who asks, for what, where; two of one could be understood differently on the way here.
-_ONCE = (
+ONCE = (
     "authorization",
     ZONE_HEADER,
     PREFERENCE_HEADER,
@@ -48,7 +59,7 @@ def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
 
 def _clear(connection: Connection) -> None:
     """Refuse headers that are there twice, and bodies that are not JSON as it is."""
-    for name in _ONCE:
+    for name in ONCE:
         if len(connection.headers.getall(name, [])) > 1:
             raise InputError("header-repeated", f"The header {name} is there twice.", hint="Send it once.")
     kind = connection.headers.get("content-type")
@@ -65,7 +76,8 @@ def principal_of(connection: Connection) -> Principal:
 
 def operators_only(connection: Connection, _: BaseRouteHandler) -> None:
     """Refuse principals of a tenant; raises ForbiddenError."""
-    if principal_of(connection).tenant is not None:
+    principal = principal_of(connection)
+    if principal.tenant is not None or principal.role not in ("operator", "service"):
         raise ForbiddenError(
             "operators-only",
             "Only operators and services may do this.",
@@ -79,6 +91,7 @@ def guard_write(entity: Entity) -> Any:
     def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         if entity.scope is Scope.ROOT:
             operators_only(connection, handler)
+        _may_write(principal_of(connection), entity)
         zone = connection.headers.get(ZONE_HEADER)
         if not zone:
             raise InputError(
@@ -90,6 +103,18 @@ def guard_write(entity: Entity) -> Any:
         connection.scope["state"]["zone"] = zone
 
     return guard
+
+
+def _may_write(principal: Principal, entity: Entity) -> None:
+    """Refuse those who approve or audit, and agents that would change what verdicts about them rest on."""
+    if principal.role in ("approver", "auditor") or (
+        principal.role == "agent" and entity.name in _BY_SERVICES
+    ):
+        raise ForbiddenError(
+            "role-not-allowed",
+            f"Who acts as {principal.role} does not write {entity.name} records.",
+            hint="Let a service of the tenant do it, or an operator.",
+        )
 
 
 def guard_read(entity: Entity) -> Any:
@@ -106,10 +131,26 @@ def guard_read(entity: Entity) -> Any:
 
 def _lawful(connection: Connection, entity: Entity, zone: str) -> None:
     server: RegionServer = connection.app.state.server
-    holders = server.rules.holders(entity.name, zone)
-    preference = connection.headers.get(PREFERENCE_HEADER, "auto")
+    check_zone(server, entity.name, zone, connection.headers.get(PREFERENCE_HEADER, "auto"))
+
+
+def check_zone(server: RegionServer, entity: str, zone: str, preference: str) -> None:
+    """Refuse what this region may not hold, or what was asked of another one.
+
+    Args:
+        server: of the region that was asked.
+        entity: which kind of records it is about.
+        zone: whose they are.
+        preference: `auto`, or the region that the caller prefers.
+
+    Raises:
+        InputError: there is no such zone or region.
+        ForbiddenError: the preferred region may not hold it (`region-not-lawful`).
+        ResidencyError: it belongs to another region; `endpoints` says which.
+    """
+    holders = server.rules.holders(entity, zone)
     # What is about people who consented may be here too; the database knows of whom.
-    admitted = (*holders, *server.rules.by_consent.get((entity.name, zone), ()))
+    admitted = (*holders, *server.rules.by_consent.get((entity, zone), ()))
     wanted = server.region if preference == "auto" else preference
     if wanted not in server.topology.regions:
         raise InputError(

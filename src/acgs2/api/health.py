@@ -31,7 +31,9 @@ def behind(lag_us: Mapping[str, int], connected: Collection[str], limit_s: float
 def checks(server: RegionServer, vital: Vital | str) -> dict[str, bool]:
     """Return what a region must be to serve, and whether it is.
 
-    The serving lease and the constitution in force will be two more of these.
+    The serving lease is not among them: a region that is cut off goes on with reads and mergeable writes, and
+    refuses what governs by itself. One that cannot load what is in force has something wrong with it, and
+    serves nothing.
     """
     told = vital if isinstance(vital, Vital) else Vital(None, True, {})
     connected = set(server.config.peers) - set(server.links_missing)
@@ -44,6 +46,7 @@ def checks(server: RegionServer, vital: Vital | str) -> dict[str, bool]:
         "not_replaced": not server.replaced,
         "clock": not server.clock_apart,
         "lag": not late,
+        "constitution": server.governance.mismatch is None,
     }
 
 
@@ -66,6 +69,17 @@ async def ready(request: Http) -> Response[dict[str, Any]]:
     missing = [name for name, well in found.items() if not well]
     body = {"status": status} | ({"missing": missing} if missing else {})
     return Response(body, status_code=503 if missing else 200)
+
+
+@get("/health/governing", summary="The region may govern", include_in_schema=False)
+async def governing(request: Http) -> Response[dict[str, Any]]:
+    """Answer 200 when the region may take messages in, approve and dispatch; 503 when it may not."""
+    server: RegionServer = request.app.state.server
+    found = checks(server, await server.facts.vital())
+    told = server.governance.status()
+    missing = [name for name, well in found.items() if not well] + ([] if told["serving"] else ["serving"])
+    body = {"status": "not-governing" if missing else "governing", **told}
+    return Response(body | ({"missing": missing} if missing else {}), status_code=503 if missing else 200)
 
 
 @get("/health", summary="All there is to know", include_in_schema=False)
@@ -99,8 +113,9 @@ async def _health(server: RegionServer) -> dict[str, Any]:
         "clock_apart": server.clock_apart,
         "clocks_ahead_ms": {p: round(o.ahead_us / 1000, 1) for p, (o, _) in sorted(server.offsets.items())},
         "alone": {zone: value["since"] for zone, value in server.alone.items()},
+        "governance": server.governance.status(),
         "leader": {"region": leader, "term": term, "held_here": server.leader.held()},
     }
 
 
-HANDLERS: list[Any] = [live, ready, health]
+HANDLERS: list[Any] = [live, ready, governing, health]

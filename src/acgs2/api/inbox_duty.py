@@ -9,6 +9,7 @@ import psycopg
 
 from acgs2.bus.desk import Counted, Desk, Receiver, tidied
 from acgs2.bus.inboxes import Inboxes
+from acgs2.errors import ForbiddenError
 from acgs2.logs.write import get_logger
 from acgs2.plan.inboxes import order
 from acgs2.store.templates import fragments
@@ -35,6 +36,14 @@ def inboxes_for(server: RegionServer) -> Inboxes:
 
     def governed(receiver: Receiver) -> None:
         """Where governance is asked: before dispatch, and before its reply."""
+        halt = server.governance.require().halts.of(str(receiver.tenant), str(receiver.agent))
+        if halt is not None:
+            raise ForbiddenError(
+                "halted",
+                f"{halt.scope} is halted: {halt.reason}.",
+                hint="Two operators can resume it: `acgs2 halt list`.",
+                halt=str(halt.id),
+            )
 
     async def record(zone: str, generation: int, serving: bool) -> bool:
         try:

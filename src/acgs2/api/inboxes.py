@@ -127,7 +127,7 @@ async def consumer(connection: ASGIConnection[Any, Any, Any, Any], agent: UUID) 
 
 
 async def _keeper(request: Http, agent: UUID) -> Receiver:
-    """Return the receiver whose dead letters the principal may see to: its own, its tenant's, or an operator."""
+    """Return the receiver whose dead letters the principal may see to; operators may see to all."""
     if principal_of(request).role == "operator":
         return await receiver_of(request, agent)
     return await consumer(request, agent)
@@ -135,7 +135,7 @@ async def _keeper(request: Http, agent: UUID) -> Receiver:
 
 @post("/api/v1/inboxes/{agent:uuid}/claim", status_code=200, summary="Take messages", **_COMMON)
 async def claim(request: Http, agent: Agent, data: JSONBody[ClaimRequest], zone: Zone = None) -> ClaimAnswer:
-    """Hold messages for a while, the urgent first, in each conversation one at a time; waits for the first."""
+    """Hold messages for a while, urgent ones first, of each conversation one at a time; may wait for them."""
     receiver = await consumer(request, agent)
     inboxes = request.app.state.server.inboxes
     generation, claims = await inboxes.desk.claim(

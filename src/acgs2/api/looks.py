@@ -39,6 +39,7 @@ def _of_server(server: RegionServer, found: dict[str, bool], up: bool) -> Values
     size = pool.get("pool_size", 0)
     peers = sorted(server.config.peers)
     _, term = server.leader.known()
+    left_s, known = server.governance.lease_left_s(), server.governance.known
     return {
         "acgs2_ready": {(): all(found.values())},
         "acgs2_check": {(name,): well for name, well in found.items()},
@@ -58,6 +59,13 @@ def _of_server(server: RegionServer, found: dict[str, bool], up: bool) -> Values
             (peer,): offset.ahead_us / 1e6 for peer, (offset, _) in server.offsets.items()
         },
         "acgs2_clock_apart": {(): server.clock_apart},
+        "acgs2_governing": {(): left_s > 0},
+        "acgs2_serving_lease_seconds": {(): left_s},
+        "acgs2_in_force_version": {(kind,): n for kind, n in known.versions.items()} if known else {},
+        "acgs2_halts": {
+            (scope,): sum(halt.scope == scope for halt in known.halts.entries) if known else 0
+            for scope in ("agent", "tenant", "all")
+        },
         "acgs2_leader": {(): server.leader.held()},
         "acgs2_leader_term": {(): term},
     }

@@ -21,11 +21,13 @@ from acgs2.errors import (
     InputError,
     NotFoundError,
     OutcomeUnknown,
+    OverloadedError,
+    RefusedError,
     UnavailableError,
 )
 from acgs2.logs.write import get_logger
 
-__all__ = ["HANDLERS", "NOTHING_STORED", "from_database", "problem"]
+__all__ = ["HANDLERS", "NOTHING_STORED", "answer_to", "from_database", "problem"]
 
 _LOG = get_logger("acgs2.api")
 MEDIA_TYPE = "application/problem+json"
@@ -46,6 +48,7 @@ _STATUS = {
     "idempotency-key-reused": 409,
     "zone-mismatch": 403,
     "transfer-unlawful": 422,
+    "residency-violation": 403,
 }
 _BY_CLASS: tuple[tuple[type[AcgsError], int], ...] = (
     (TokenError, 401),
@@ -53,6 +56,8 @@ _BY_CLASS: tuple[tuple[type[AcgsError], int], ...] = (
     (InputError, 400),
     (ForbiddenError, 403),
     (ConflictError, 409),
+    (RefusedError, 409),
+    (OverloadedError, 429),
     (UnavailableError, 503),
 )
 _DATABASE = {
@@ -112,20 +117,25 @@ def problem(status: int, reference: str, detail: str, *, hint: str = "", **membe
     if hint:
         body["hint"] = hint
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if status == 503:
+    if status in (429, 503):
         headers["Retry-After"] = "1"
-        if reference != "outcome-unknown":
-            headers[NOTHING_STORED] = "1"  # so that whoever stands before us may ask the next region
+    if status == 503 and reference != "outcome-unknown":
+        headers[NOTHING_STORED] = "1"  # so that whoever stands before us may ask the next region
     if status == 421 and members.get("endpoints"):
         headers["Link"] = ", ".join(f'<{e["url"]}>; rel="alternate"' for e in members["endpoints"])
     return Response(body | members, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def _ours(_: Request[Any, Any, Any], error: AcgsError) -> Response[Any]:
+def answer_to(error: AcgsError) -> Response[Any]:
+    """Return the problem document that an error of ours is."""
     status = _STATUS.get(error.reference) or next(
         (code for kind, code in _BY_CLASS if isinstance(error, kind)), 500
     )
     return problem(status, error.reference, error.message, hint=error.hint, **error.context)
+
+
+def _ours(_: Request[Any, Any, Any], error: AcgsError) -> Response[Any]:
+    return answer_to(error)
 
 
 def _database(request: Request[Any, Any, Any], error: psycopg.Error) -> Response[Any]:

@@ -11,17 +11,22 @@ from uuid import UUID
 
 import msgspec
 import psycopg
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.agreement import register_for
 from acgs2.api.facts import Facts
+from acgs2.api.governance import Governance
+from acgs2.api.in_force import first_documents
 from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
+from acgs2.bus.agents import Agents, Known
+from acgs2.bus.committer import Committer
 from acgs2.bus.desk import Receiver
-from acgs2.consensus import Leader
+from acgs2.consensus import Documents, Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
@@ -45,6 +50,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     peer_databases: dict[str, str]
     life_path: str
     jwks_path: str
+    #: What a new cluster is founded on; the file beside the topology that it names, if not given.
+    constitution: str | None = None
+    #: Amenders' public keys, for a constitution that leaves them to be filled in.
+    amender_keys: dict[str, str] = {}
     pair_timeout_s: float = 5.0
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
@@ -117,6 +126,14 @@ class RegionServer:
             topology.failover.failures * topology.failover.interval_s,
             fit=lambda: self.life is not None and self.life.seeded and not self.replaced,
         )
+        beside = Path(config.topology).parent / topology.constitution.path
+        self.governance = Governance(
+            Documents(self.register),
+            config.region,
+            topology.constitution.id,
+            topology.failover.failures * topology.failover.interval_s,
+            first_documents(topology, Path(config.constitution or beside), config.amender_keys),
+        )
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.metrics = Metrics(config.region)
         self.tracing = tracing_for(config.otlp, config.region)
@@ -135,6 +152,12 @@ class RegionServer:
         self.inboxes = inboxes_for(self)
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
+        self.agents = Agents(self._load_agents)
+        self.committer = Committer(
+            config.database,
+            lambda zone: () if zone in self.alone else self.peers_for(zone),
+            self.confirmed,
+        )
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""
@@ -177,6 +200,12 @@ class RegionServer:
                 away=away,
             )
         return peers
+
+    async def _load_agents(self, keys: Sequence[UUID]) -> Sequence[Known]:
+        async with self.database("SELECT", "agent") as conn:
+            cursor = conn.cursor(row_factory=dict_row)
+            await cursor.execute(fragments("bus.sql")["agents"].encode(), (list(keys),))
+            return [Known.of(row) for row in await cursor.fetchall()]
 
     @contextlib.asynccontextmanager
     async def database(self, operation: str, entity: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:

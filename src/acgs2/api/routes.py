@@ -15,7 +15,7 @@ from acgs2.api.schemas import create_of, page_of, patch_of, record_of
 from acgs2.errors import InputError
 from acgs2.model.entity import Entity, Strategy
 
-__all__ = ["RESPONSES", "Problem", "router_of"]
+__all__ = ["RESPONSES", "Problem", "clean", "router_of"]
 
 
 class Problem(msgspec.Struct, kw_only=True):
@@ -99,7 +99,7 @@ async def _request(http: HttpRequest[Any, Any, Any], key: str | None, match: str
     return Request(principal_of(http), http.scope["state"]["zone"], await http.body(), key, match)
 
 
-def _clean(raw: bytes, value: Any) -> None:
+def clean(raw: bytes, value: Any) -> None:
     """Refuse NUL characters, which no text in PostgreSQL can hold; raises InputError."""
     if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(value)):
         raise InputError("nul-character", "Text may not contain the character NUL.", hint="Take it out.")
@@ -135,7 +135,7 @@ def _create(entity: Entity) -> Any:
         zone: Zone = None,
     ) -> Response[shown_type]:  # type: ignore[valid-type]
         asked = await _request(request, idempotency_key, None)
-        _clean(asked.body, data)
+        clean(asked.body, data)
         shown, status = await Records(request.app.state.server, entity).create(asked, data)
         return _answer(shown, status, f"/api/v1/{entity.path}")
 
@@ -161,7 +161,7 @@ def _patch(entity: Entity) -> Any:
         zone: Zone = None,
     ) -> Response[shown_type]:  # type: ignore[valid-type]
         asked = await _request(request, idempotency_key, if_match)
-        _clean(asked.body, data)
+        clean(asked.body, data)
         shown, status = await Records(request.app.state.server, entity).patch(asked, record_id, data)
         return _answer(shown, status)
 

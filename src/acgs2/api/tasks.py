@@ -10,7 +10,7 @@ import psycopg
 from acgs2.api.region import RegionServer
 from acgs2.logs.write import get_logger
 
-__all__ = ["run_leader", "run_tasks"]
+__all__ = ["run_committer", "run_leader", "run_tasks"]
 
 _LOG = get_logger("acgs2.tasks")
 _TICK_S = 0.5
@@ -46,6 +46,11 @@ async def run_tasks(server: RegionServer) -> None:
 async def run_leader(server: RegionServer) -> None:
     """Contend for the lead until cancelled; see `Leader`."""
     await server.leader.run()
+
+
+async def run_committer(server: RegionServer) -> None:
+    """Commit messages until cancelled; see `Committer`."""
+    await server.committer.run()
 
 
 async def _duties(server: RegionServer, conn: psycopg.AsyncConnection) -> None:

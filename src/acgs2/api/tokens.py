@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,10 +20,12 @@ from acgs2.errors import AcgsError
 
 __all__ = ["Principal", "TokenError", "Verifier", "create_keys", "mint"]
 
-ROLES = ("operator", "service", "agent")
+ROLES = ("operator", "service", "agent", "approver", "auditor")
 _ALGORITHM = "Ed25519"
 #: Regions write with clocks up to 500 ms apart, and tokens know whole seconds.
 _LEEWAY_S = 1
+#: How many good tokens are remembered; checking a signature costs more than all else that a request asks for.
+_REMEMBERED = 10_000
 
 
 class TokenError(AcgsError):
@@ -70,7 +73,7 @@ def mint(
     Args:
         signing_key: the private JWK.
         subject: who it is for.
-        role: operator, service or agent.
+        role: operator, service, agent, approver or auditor.
         audience: the topology's name.
         now_s: seconds since the epoch.
         tenant: whose records the bearer may see; None only for operators and services.
@@ -92,7 +95,8 @@ class _Claims(msgspec.Struct):
     """What is read of a token whose signature and times are right."""
 
     sub: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
-    role: Literal["operator", "service", "agent"]
+    role: Literal["operator", "service", "agent", "approver", "auditor"]
+    exp: float
     tenant: UUID | None = None
 
 
@@ -101,6 +105,7 @@ class Verifier:
 
     def __init__(self, jwks: Path, audience: str) -> None:
         self._keys = KeySet.import_key_set(json.loads(jwks.read_text(encoding="utf-8")))
+        self._seen: dict[str, tuple[Principal, float]] = {}
         self._rules = jwt.JWTClaimsRegistry(
             leeway=_LEEWAY_S,
             iss={"essential": True, "value": "acgs2"},
@@ -111,11 +116,21 @@ class Verifier:
         )
 
     def verify(self, token: str) -> Principal:
-        """Return the principal of a token.
+        """Return the principal of a token; one that was good is not checked anew before it expires.
 
         Raises:
             TokenError: it is malformed, forged, expired, or for somebody else.
         """
+        seen = self._seen.get(token)
+        if seen is not None and time.time() <= seen[1]:
+            return seen[0]
+        principal, expires_s = self._check(token)
+        if len(self._seen) >= _REMEMBERED:
+            self._seen.pop(next(iter(self._seen)), None)
+        self._seen[token] = (principal, expires_s)
+        return principal
+
+    def _check(self, token: str) -> tuple[Principal, float]:
         try:
             claims = jwt.decode(token, self._keys, algorithms=[_ALGORITHM]).claims
             self._rules.validate(claims)
@@ -126,7 +141,8 @@ class Verifier:
             raise _refused("The token is not well-formed.") from error
         if found.tenant is None and found.role == "agent":
             raise _refused("An agent's token names its tenant.")
-        return Principal(found.sub, found.role, str(found.tenant) if found.tenant is not None else None)
+        tenant = str(found.tenant) if found.tenant is not None else None
+        return Principal(found.sub, found.role, tenant), found.exp + _LEEWAY_S
 
 
 def _refused(why: str) -> TokenError:

@@ -1,4 +1,4 @@
-"""Where agents take messages and acknowledge them: many at once share a transaction, and waiting costs no connection."""
+"""Where agents take and acknowledge messages: many share a transaction, and waiting costs no connection."""
 
 from __future__ import annotations
 

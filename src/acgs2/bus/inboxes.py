@@ -1,9 +1,8 @@
-"""The inboxes of a region: which zones it serves, and what must hold before anything is given or taken there."""
+"""The inboxes of a region: which zones it serves, and what must hold before anything is given or taken."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-
 
 from acgs2.bus.desk import Desk, Receiver
 from acgs2.bus.seat import Seat

@@ -15,7 +15,7 @@ app = typer.Typer()
 @app.command()
 def token(
     subject: str = typer.Argument("operator@cli", help="Who it is for."),
-    role: str = typer.Option("operator", "--role", help="operator, service or agent."),
+    role: str = typer.Option("operator", "--role", help="operator, service, agent, approver or auditor."),
     tenant: str = typer.Option("", "--tenant", help="The tenant whose records the bearer may see."),
     lifetime_s: int = typer.Option(900, "--lifetime", min=1, max=86400, help="Seconds for which it is good."),
     as_json: bool = JSON,

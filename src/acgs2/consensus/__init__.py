@@ -4,6 +4,7 @@ CASPaxos (Rystsov 2018): no log, no leader needed; every change prepares, adopts
 and has it accepted again. The same interface stands over etcd where one is run already.
 """
 
+from acgs2.consensus.documents import KINDS, Document, Documents, digest_of
 from acgs2.consensus.etcd import EtcdRegister
 from acgs2.consensus.leader import Leader
 from acgs2.consensus.lease import Lease, boottime_s
@@ -11,8 +12,11 @@ from acgs2.consensus.register import Acceptor, PaxosRegister, Register, Versione
 from acgs2.consensus.votes import Ballot, Vote
 
 __all__ = [
+    "KINDS",
     "Acceptor",
     "Ballot",
+    "Document",
+    "Documents",
     "EtcdRegister",
     "Leader",
     "Lease",
@@ -21,4 +25,5 @@ __all__ = [
     "Versioned",
     "Vote",
     "boottime_s",
+    "digest_of",
 ]

@@ -75,6 +75,8 @@ class DatabaseVoter:
             await self._idle.pop().close()
 
     async def _row(self, query: str, names: Mapping[str, Any]) -> Any:
+        # One who stops waiting for a turn takes none: nothing piles up before a voter that is cut off.
+        await self._turn.acquire()
         # Whoever asked may stop waiting; the call itself is finished, so that the connection stays usable.
         call = asyncio.ensure_future(self._call(query, names))
         self._calls.add(call)
@@ -87,22 +89,22 @@ class DatabaseVoter:
             call.exception()  # looked at: whoever asked may have a majority by now, and not want it
 
     async def _call(self, query: str, names: Mapping[str, Any]) -> Any:
-        async with self._turn:
-            conn: psycopg.AsyncConnection | None = None
-            try:
-                async with asyncio.timeout(_CALL_S):
-                    conn = await self._connection()
-                    row = await (await conn.execute(_QUERIES[query].encode(), names)).fetchone()
-            except (psycopg.Error, TimeoutError) as error:
-                if isinstance(error, psycopg.OperationalError | TimeoutError) and conn is not None:
-                    await conn.close()
-                raise VoterAway(str(error)) from error
-            finally:
-                if conn is not None and not conn.closed:
-                    self._idle.append(conn)
-            if row is None:
-                raise VoterAway("the database knows no voters")
-            return row
+        conn: psycopg.AsyncConnection | None = None
+        try:
+            async with asyncio.timeout(_CALL_S):
+                conn = await self._connection()
+                row = await (await conn.execute(_QUERIES[query].encode(), names)).fetchone()
+        except (psycopg.Error, TimeoutError) as error:
+            if isinstance(error, psycopg.OperationalError | TimeoutError) and conn is not None:
+                await conn.close()
+            raise VoterAway(str(error)) from error
+        finally:
+            if conn is not None and not conn.closed:
+                self._idle.append(conn)
+            self._turn.release()
+        if row is None:
+            raise VoterAway("the database knows no voters")
+        return row
 
     async def _connection(self) -> psycopg.AsyncConnection:
         while self._idle:

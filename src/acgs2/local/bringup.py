@@ -18,10 +18,11 @@ import httpx
 import msgspec
 import psycopg
 
-from acgs2 import store
+from acgs2 import policy, store
 from acgs2.api.tokens import create_keys
 from acgs2.drivers.envoy import Traffic
 from acgs2.errors import RuntimeFault
+from acgs2.local.amenders import create_amenders, public_keys
 from acgs2.local.child import Child
 from acgs2.local.control import ask
 from acgs2.local.distances import links_config
@@ -30,6 +31,7 @@ from acgs2.local.postgres import find_binaries, find_owner, init_template, make_
 from acgs2.local.proxies import EDGE, Proxies
 from acgs2.local.state import State
 from acgs2.plan import rights_of
+from acgs2.policy.constitution import LOCAL
 
 __all__ = ["Bringup"]
 
@@ -74,6 +76,7 @@ class Bringup:
             asyncio.to_thread(self.proxies.certify),
             *(asyncio.to_thread(self._data, region) for region in regions),
         )
+        await asyncio.to_thread(self._amenders)
         self.children = [self._postgres(r) for r in regions]
         links = self._links()
         servers = [self._server(r) for r in regions]
@@ -209,6 +212,8 @@ class Bringup:
             "peers": peers,
             "life_path": str(state.region_path(region) / "life.json"),
             "peer_databases": {peer: state.link_dsn(region, peer, "acgs_link") for peer in peers},
+            "constitution": str(state.constitution_path),
+            "amender_keys": dict(public_keys(state.amenders)),
             "jwks_path": str(state.path / "secrets" / "jwks.json"),
             "otlp": state.topology.observability.otlp,
         }
@@ -223,6 +228,12 @@ class Bringup:
 
     def _keys(self) -> None:
         create_keys(self._state.path / "secrets")
+
+    def _amenders(self) -> None:
+        """Give every amender a key whose public half the constitution does not name itself."""
+        file = self._state.constitution_path
+        amenders = policy.load(file if file.is_file() else None).amendment.amenders
+        create_amenders(self._state.amenders, [each.name for each in amenders if each.key == LOCAL])
 
     async def _up(self, child: Child) -> None:
         await child.start()

@@ -18,6 +18,8 @@ from types import MappingProxyType
 from typing import Any
 
 from acgs2.errors import RuntimeFault
+from acgs2.policy.constitution import builtin
+from acgs2.policy.constitution import load as load_constitution
 from acgs2.topology import Topology, load
 
 __all__ = ["FORMAT", "State", "create_state", "default_path", "open_state"]
@@ -52,6 +54,16 @@ class State:
     def topology_path(self) -> Path:
         """Return the copy of the topology file that the cluster runs by."""
         return self.path / "topology.yaml"
+
+    @property
+    def constitution_path(self) -> Path:
+        """Return the copy of the constitution that the cluster is founded on."""
+        return self.path / "constitution.yaml"
+
+    @property
+    def amenders(self) -> Path:
+        """Return the folder of the private keys that amendments are signed with in a local cluster."""
+        return self.path / "secrets" / "amenders"
 
     @property
     def logs(self) -> Path:
@@ -191,6 +203,7 @@ def create_state(path: Path, topology_path: Path) -> State:
         keys = {name: secrets.token_urlsafe(24) for name in _SECRETS}
         _write(path / "secrets" / "secrets.json", json.dumps(keys), 0o600)
         shutil.copyfile(topology_path, path / "topology.yaml")
+        shutil.copyfile(_constitution(topology, topology_path), path / "constitution.yaml")
         ports = choose_ports(topology)
         _write(path / "state.json", json.dumps({"format": FORMAT, "ports": ports}, indent=1), 0o644)
     except OSError as error:
@@ -201,6 +214,21 @@ def create_state(path: Path, topology_path: Path) -> State:
             path=str(path),
         ) from error
     return State(path, topology, ports, keys)
+
+
+def _constitution(topology: Topology, topology_path: Path) -> Path:
+    """Return the constitution that a topology names, or else the one that comes with the project."""
+    declared = topology_path.parent / topology.constitution.path
+    file = declared if declared.is_file() else builtin()
+    found = load_constitution(file)
+    if found.id != topology.constitution.id:
+        raise RuntimeFault(
+            "constitution-mismatch",
+            f"The topology names the constitution {topology.constitution.id}, and {file} is {found.id}.",
+            hint="Put the constitution that is meant beside the topology, or name its id and path in it.",
+            path=str(file),
+        )
+    return file
 
 
 def choose_ports(topology: Topology, have: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:

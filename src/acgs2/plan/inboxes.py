@@ -1,4 +1,4 @@
-"""Which region serves a zone's inboxes: an order of those that may, each with more patience than the one before."""
+"""Which region serves a zone's inboxes: those that may in an order, each with more patience than the last."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Brings a database to the newest schema: roles, numbered migrations once, functions and entities each time.
 
 There is one way to a schema: a new database runs all migrations, an old one those it lacks. What may be
-replaced in place (functions, triggers) is replaced on every run; tables of entities grow by columns.
+replaced in place (functions, triggers) is replaced on every run; tables of entities grow by columns, and what
+is done about some of them beside (triggers) comes after all of them.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def migrate(conn: psycopg.Connection, declared: Iterable[Entity] | None = None) 
         for kind in kinds:
             conn.execute(compile_entity(kind).encode())
         conn.execute(compile_dispatch(kinds).encode())
-        for _, text in scripts("triggers"):
+        for _, text in scripts("triggers") if declared is None else ():
             conn.execute(text.encode())
         conn.execute(b"SELECT acgs.refresh_rules()")
         conn.execute(b"SELECT acgs.know_more()")

@@ -69,6 +69,8 @@ def _refused(before: Topology, after: Topology, kept: list[str]) -> list[str]:
         found.append(f"it is called {after.name}, and the cluster {before.name}")
     if before.agreement != after.agreement:
         found.append("what is agreed on moves to another register; that is for a cluster that is down")
+    if before.constitution.id != after.constitution.id:
+        found.append("another constitution; the one in force changes only by a signed amendment")
     for name in kept:
         for part in ("country", "cloud"):
             old, new = getattr(before.regions[name], part), getattr(after.regions[name], part)

@@ -13,13 +13,21 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.cluster.conftest import TRIO, Server, await_that, folder, free_port
 
 from acgs2.api.app import create_app
 from acgs2.api.region import Config, RegionServer
 from acgs2.api.tokens import create_keys, mint
 from acgs2.local.loopback import loopback
+from acgs2.policy.amendment import public_key
 from acgs2.topology import Topology
+
+#: Who may amend the constitution in these tests.
+AMENDERS = {
+    f"{name}@acgs2.example": Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32))
+    for name in ("eve", "fay", "gil")
+}
 
 
 @dataclass
@@ -96,6 +104,7 @@ def api(server: Server, trio: Topology, databases: Mapping[str, str], otlp: str 
                 peer_databases={r: server.dsn(d, "acgs_link") for r, d in databases.items() if r != region},
                 life_path=str(path / f"{region}.life.json"),
                 jwks_path=str(path / "jwks.json"),
+                amender_keys={name: public_key(key) for name, key in AMENDERS.items()},
                 otlp=otlp,
             )
             app = create_app(RegionServer(config, trio))
@@ -108,7 +117,9 @@ def api(server: Server, trio: Topology, databases: Mapping[str, str], otlp: str 
         def ready() -> bool:
             try:
                 return all(
-                    h.json().get("status") == "ready" and all(h.json()["peers_connected"].values())
+                    h.json().get("status") == "ready"
+                    and h.json()["governance"]["serving"]
+                    and all(h.json()["peers_connected"].values())
                     for h in (loopback().get(url + "/health") for url in urls.values())
                 )
             except httpx.HTTPError:

@@ -29,7 +29,7 @@ from acgs2.topology import parse
 FIVE = """
 name: five
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
   eu-west-2: {country: IE}

@@ -26,7 +26,7 @@ WEST = "eu-west-1"
 TOPOLOGY = """
 name: waiting
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
 zones:

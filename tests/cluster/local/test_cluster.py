@@ -32,7 +32,7 @@ WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
 DUO = """
 name: duo
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   us-east-1: {country: US}
   us-west-2: {country: US}

@@ -20,7 +20,7 @@ from acgs2.store.compile import columns_of
 TRIO = """
 name: trio
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
   eu-central-1: {country: DE}

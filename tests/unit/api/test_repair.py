@@ -15,7 +15,7 @@ from acgs2.topology import parse
 
 ALONE = """name: alone
 domain: d.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
 zones:

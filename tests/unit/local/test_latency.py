@@ -13,7 +13,7 @@ from acgs2.topology import Topology, parse
 TOPOLOGY = """
 name: two
 domain: acgs2.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
   eu-central-1: {country: DE}

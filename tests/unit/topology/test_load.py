@@ -14,7 +14,7 @@ from acgs2.topology.links import estimate_rtt_ms
 
 GOOD = """name: small
 domain: d.example
-constitution: {id: x}
+constitution: {id: cdd01ef066bc6cf2}
 regions:
   eu-west-1: {country: IE}
   us-east-1: {country: US}

@@ -1,0 +1,178 @@
+"""The judge: constitution, platform policies and tenants' policies together, asked about one message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from acgs2.policy.bundle import PLATFORM, Bundle
+from acgs2.policy.cedar import Asked, Ruling, ask, explained, request_of
+from acgs2.policy.constitution import Constitution
+from acgs2.policy.features import WHOLE
+from acgs2.policy.impact import score
+from acgs2.policy.question import Question
+from acgs2.policy.verdict import BundleVersion, Decision, Hold, Verdict
+
+__all__ = ["Judge"]
+
+_CACHED = 65_536
+#: Of one entry of the metadata, so much is looked at by policies; what is longer is cut off there.
+_LONGEST = 1000
+
+
+class _Case(NamedTuple):
+    """What a verdict depends on besides the constitution: the cache knows nothing else."""
+
+    asked: Asked
+    bundles: tuple[Bundle, ...]
+
+
+class _Finding(NamedTuple):
+    decision: Decision
+    policies: tuple[str, ...]
+    reasons: tuple[str, ...]
+    holds: tuple[Hold, ...]
+    versions: tuple[BundleVersion, ...]
+
+
+class Judge:
+    """Judges messages. Immutable; what differs is another judge.
+
+    Every owner's policies are asked by themselves, and all must agree: the platform's, the sender's tenant's
+    and the receiver's tenant's. So a tenant can only narrow, and only for its own agents. A tenant without
+    policies of its own leaves it to the platform.
+    """
+
+    def __init__(
+        self,
+        constitution: Constitution,
+        platform: Bundle,
+        tenants: Mapping[str, Bundle] | None = None,
+        *,
+        cached: int = _CACHED,
+    ) -> None:
+        """Take what is in force.
+
+        Args:
+            constitution: the constitution.
+            platform: the platform's policies.
+            tenants: id of a tenant to its policies; what cannot be used is `Bundle.unusable`.
+            cached: how many verdicts are kept at most.
+        """
+        self.constitution = constitution
+        self.platform = platform
+        self.tenants: Mapping[str, Bundle] = dict(tenants or {})
+        self._cached = cached
+        self._decide = lru_cache(maxsize=cached)(self._find)
+
+    def knowing(self, tenants: Mapping[str, Bundle | None]) -> Judge:
+        """Return a judge that knows other policies of some tenants; None for those that have none any more.
+
+        It shares the cache with this one, since cases name the policies that they were judged by.
+        """
+        made = Judge.__new__(Judge)
+        made.__dict__.update(self.__dict__)
+        changed = {**self.tenants, **tenants}
+        made.tenants = {tenant: bundle for tenant, bundle in changed.items() if bundle is not None}
+        return made
+
+    def judge(self, question: Question) -> Verdict:
+        """Return the verdict on a message."""
+        impact, factors = score(self.constitution.impact, question)
+        bundles = self._bundles(question)
+        asked = Asked(
+            question.sender,
+            question.receiver,
+            question.message_type,
+            question.priority,
+            impact,
+            question.zone,
+            _metadata(question.metadata, bundles),
+        )
+        found = self._decide(_Case(asked, bundles))
+        return Verdict(
+            decision=found.decision,
+            policies=found.policies,
+            reasons=found.reasons,
+            impact=impact,
+            factors=factors,
+            holds=found.holds,
+            deadline_s=self.constitution.deliberation.deadline_s if found.holds else 0,
+            constitution_version=self.constitution.version,
+            constitution_digest=self.constitution.digest,
+            policies_version=found.versions,
+        )
+
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Return who is in which group now, by the names that holds have."""
+        found = {name: group.members for name, group in self.constitution.groups.items()}
+        for bundle in self.tenants.values():
+            found |= {name: hold.members for name, hold in bundle.own_holds.items()}
+        return found
+
+    def _bundles(self, question: Question) -> tuple[Bundle, ...]:
+        owners = dict.fromkeys((question.sender.tenant, question.receiver.tenant))
+        return (self.platform, *(self.tenants[owner] for owner in owners if owner in self.tenants))
+
+    def _find(self, case: _Case) -> _Finding:
+        versions = tuple(BundleVersion(each.owner, each.version, each.digest) for each in case.bundles)
+        for bundle in case.bundles:
+            if bundle.broken:
+                why = f"policy-error: the policies of {bundle.owner} cannot be used: {bundle.broken}"
+                return _Finding(Decision.DENY, (), (why,), (), versions)
+        request = request_of(case.asked)
+        rulings = [(bundle, ask(bundle, request)) for bundle in case.bundles]
+        for decision in (Decision.DENY, Decision.DELIBERATE):
+            deciding = [each for each in rulings if each[1].decision is decision]
+            if deciding:
+                return self._finding(decision, deciding, case.asked.impact, versions)
+        weighs = case.asked.impact >= self.constitution.thresholds.impact
+        return self._finding(
+            Decision.DELIBERATE if weighs else Decision.ALLOW, rulings, case.asked.impact, versions
+        )
+
+    def _finding(
+        self,
+        decision: Decision,
+        rulings: list[tuple[Bundle, Ruling]],
+        impact: int,
+        versions: tuple[BundleVersion, ...],
+    ) -> _Finding:
+        by = [(bundle, name) for bundle, ruling in rulings for name in ruling.by]
+        reasons = [explained(bundle.by_name[name], bundle.qualified(name)) for bundle, name in by]
+        reasons += [said for bundle, ruling in rulings for said in _silent(bundle, ruling)]
+        holds: dict[str, Hold] = {}
+        if decision is Decision.DELIBERATE:
+            for bundle, name in by:
+                hold = bundle.by_name[name].hold
+                if hold is not None:
+                    holds[hold.group] = hold
+            if impact >= self.constitution.thresholds.impact:
+                threshold = self.constitution.thresholds.impact
+                reasons.append(f"Its impact of {impact / WHOLE:.3g} reaches {threshold / WHOLE:.3g}.")
+                name = self.constitution.deliberation.group
+                group = self.constitution.groups[name]
+                holds[name] = Hold(name, group.approvals, group.members)
+        policies = tuple(bundle.qualified(name) for bundle, name in by)
+        return _Finding(decision, policies, tuple(reasons), tuple(holds.values()), versions)
+
+
+def _silent(bundle: Bundle, ruling: Ruling) -> list[str]:
+    """Return why a bundle denies although no policy of it says so."""
+    whose = "the platform" if bundle.owner == PLATFORM else f"the tenant {bundle.owner}"
+    if ruling.failed:
+        names = ", ".join(bundle.qualified(name) for name in ruling.failed if name) or "a policy"
+        return [f"policy-error: {names} of {whose} could not be worked out."]
+    if ruling.decision is Decision.DENY and not ruling.by:
+        return [f"No policy of {whose} permits it."]
+    return []
+
+
+def _metadata(metadata: Any, bundles: tuple[Bundle, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the entries that some policy asks for and that are text."""
+    if not metadata or not isinstance(metadata, dict):
+        return ()
+    keys = {key for bundle in bundles for key in bundle.metadata_keys}
+    found = ((key, metadata[key]) for key in sorted(keys) if key in metadata)
+    return tuple((key, value[:_LONGEST]) for key, value in found if isinstance(value, str))

@@ -1,0 +1,42 @@
+-- What governs this region, as it noted it itself; what is agreed is in the register.
+
+-- Notes a version of an agreed document, with its leaf in the audit log, before anything is done by it. Returns why
+-- it may not govern here, null if it may: what this region had in force before is never replaced by something older
+-- (`behind`), nor by something else under the same number (`forked`).
+CREATE OR REPLACE FUNCTION acgs.put_in_force(p_kind text, p_version bigint, p_digest text, p_document jsonb, p_subject uuid, p_body text)
+RETURNS text LANGUAGE plpgsql AS $fn$
+DECLARE
+    known text;
+BEGIN
+    IF p_version < (SELECT max(f.version) FROM acgs.in_force AS f WHERE f.kind = p_kind) THEN
+        RETURN 'behind';
+    END IF;
+    INSERT INTO acgs.in_force (kind, version, digest, document) VALUES (p_kind, p_version, p_digest, p_document)
+    ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT f.digest INTO known FROM acgs.in_force AS f WHERE f.kind = p_kind AND f.version = p_version;
+        RETURN CASE WHEN known <> p_digest THEN 'forked' END;
+    END IF;
+    IF to_regprocedure('acgs.audit(text, uuid, text)') IS NOT NULL THEN
+        EXECUTE 'SELECT acgs.audit($1, $2, $3)' USING p_kind || '-in-force', p_subject, p_body;
+    END IF;
+    RETURN NULL;
+END
+$fn$;
+
+-- Returns the newest version of each document by which this region governs, for a peer that waits for it.
+CREATE OR REPLACE FUNCTION acgs.governed_by() RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER AS $fn$
+    SELECT coalesce(jsonb_object_agg(k.kind, k.version), '{}') FROM (
+        SELECT f.kind, max(f.version) AS version FROM acgs.in_force AS f WHERE f.bound_at IS NOT NULL GROUP BY f.kind) AS k
+$fn$;
+
+-- Has this region look at once at what is agreed; a peer that changed it need not wait for its next look.
+CREATE OR REPLACE FUNCTION acgs.look_at_governance() RETURNS void
+LANGUAGE sql SECURITY DEFINER AS $fn$
+    SELECT pg_catalog.pg_notify('acgs_governance', '')
+$fn$;
+
+REVOKE EXECUTE ON FUNCTION acgs.put_in_force(text, bigint, text, jsonb, uuid, text), acgs.governed_by(),
+    acgs.look_at_governance() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION acgs.governed_by(), acgs.look_at_governance() TO acgs_link;
