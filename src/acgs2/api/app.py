@@ -126,5 +126,5 @@ def create_app(server: RegionServer) -> Litestar:
     application.state.server = server
     # Outside of everything: what has no route, or is refused before one is found, is counted too.
     handle = with_messages(application.asgi_handler, server)
-    application.asgi_handler = observed(handle, server.metrics, server.tracing)
+    application.asgi_handler = observed(handle, server.metrics, server.tracing, server.refusals)
     return application

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.agreement import register_for
+from acgs2.api.audited import Refusals
 from acgs2.api.facts import Facts
 from acgs2.api.governance import Governance
 from acgs2.api.in_force import first_documents
@@ -55,6 +56,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Amenders' public keys, for a constitution that leaves them to be filled in.
     amender_keys: dict[str, str] = {}
     pair_timeout_s: float = 5.0
+    #: Its own keys for audit log and witnessing, and everybody's public ones; no log is kept without.
+    audit_key_path: str | None = None
+    audit_keys_path: str | None = None
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
 
@@ -152,6 +156,7 @@ class RegionServer:
         self.inboxes = inboxes_for(self)
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
+        self.refusals = Refusals()
         self.agents = Agents(self._load_agents)
         self.committer = Committer(
             config.database,
