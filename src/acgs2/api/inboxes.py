@@ -192,13 +192,12 @@ async def show(request: Http, agent: Agent, zone: Zone = None) -> dict[str, Any]
     server: RegionServer = request.app.state.server
     receiver = await _keeper(request, agent)
     names = {"agent": agent, "tenant": receiver.tenant}
-    ((ready, held),) = [tuple(r.values()) for r in await _rows(server, "depth", names)]
+    (depth,) = await _rows(server, "depth", names)
     region, generation = server.inboxes.served().get(receiver.zone, (None, 0))
     return {
         "agent": agent,
         "zone": receiver.zone,
-        "ready": ready,
-        "claimed": held,
+        **depth,
         "served_by": region,
         "generation": generation,
         "region": server.region,

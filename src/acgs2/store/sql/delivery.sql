@@ -25,7 +25,7 @@ ORDER BY at, message_id LIMIT %(limit)s
 -- name: requeue
 SELECT acgs.requeue(%(agent)s, %(tenant)s, %(messages)s)
 -- name: depth
-SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FILTER (WHERE state = 'claimed') FROM acgs.delivery
+SELECT count(*) FILTER (WHERE state = 'ready') AS ready, count(*) FILTER (WHERE state = 'claimed') AS claimed FROM acgs.delivery
 WHERE agent = %(agent)s AND tenant_id = %(tenant)s AND state <> 'done'
 -- What became of one message here, agent by agent.
 -- name: deliveries
