@@ -41,7 +41,7 @@ async def serve(config: Config) -> None:
         log_access=False,
         log_dictconfig=_GRANIAN_LOGS,
         log_level=LogLevels.warning,
-        websockets=False,
+        websockets=True,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)

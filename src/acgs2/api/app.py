@@ -15,6 +15,7 @@ import acgs2
 from acgs2.api.governance import run_governance
 from acgs2.api.health import HANDLERS as HEALTH
 from acgs2.api.inbox_duty import run_inboxes
+from acgs2.api.inbox_streams import HANDLERS as INBOX_STREAMS
 from acgs2.api.inboxes import HANDLERS as INBOXES
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
@@ -105,6 +106,7 @@ def create_app(server: RegionServer) -> Litestar:
             *QUARANTINE,
             *VOTERS,
             *INBOXES,
+            *INBOX_STREAMS,
             Router(
                 "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
             ),

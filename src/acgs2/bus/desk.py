@@ -82,6 +82,7 @@ class Desk:
         self._claims: Batch[_Claiming, list[Claimed]] = Batch(self._claim)
         self._acks: Batch[tuple[UUID, ClaimId], str] = Batch(self._acknowledge, most=500, lanes=1)
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._watching: dict[UUID, set[Callable[[Sequence[str]], None]]] = {}
         self._done: list[tuple[UUID, UUID]] = []
 
     async def claim(
@@ -117,6 +118,7 @@ class Desk:
     async def acknowledge(self, receiver: Receiver, claims: Sequence[ClaimId]) -> list[str]:
         """Return what became of each: done, already, or lapsed."""
         outcomes = await asyncio.gather(*(self._acks.ask((receiver.agent, claim)) for claim in claims))
+        self._settled(receiver.agent, claims)
         if "done" in outcomes:
             self.wake([receiver.agent])  # the next of their conversations
         return outcomes
@@ -133,6 +135,7 @@ class Desk:
             "delay_s": delay_s,
         }
         rows = await self._rows("give_back", names)
+        self._settled(receiver.agent, claims)
         self.wake([receiver.agent])
         return [outcome for _, outcome in rows]
 
@@ -141,6 +144,22 @@ class Desk:
         for agent in list(self._waiting) if agents is None else agents:
             for event in self._waiting.get(agent, ()):
                 event.set()
+
+    @contextlib.contextmanager
+    def watched(self, agent: UUID, told: Callable[[Sequence[str]], None]) -> Iterator[None]:
+        """Have somebody told of an agent's claims that are not held any more."""
+        self._watching.setdefault(agent, set()).add(told)
+        try:
+            yield
+        finally:
+            watching = self._watching[agent]
+            watching.discard(told)
+            if not watching:
+                del self._watching[agent]
+
+    def _settled(self, agent: UUID, claims: Sequence[ClaimId]) -> None:
+        for told in self._watching.get(agent, ()):
+            told([str(claim) for claim in claims])
 
     async def listen(self, conn: psycopg.AsyncConnection[Any]) -> None:
         """Wake who waits as the database says that something has come, until the connection breaks."""
