@@ -171,6 +171,12 @@ LANGUAGE sql SECURITY DEFINER AS $fn$
 $fn$;
 REVOKE EXECUTE ON FUNCTION acgs.serve_inboxes(text, bigint, boolean) FROM PUBLIC;
 
+-- Returns whether this region serves a zone's inboxes in a generation.
+CREATE OR REPLACE FUNCTION acgs.is_served(p_zone text, p_generation bigint) RETURNS boolean
+LANGUAGE sql STABLE AS $fn$
+    SELECT EXISTS (SELECT FROM acgs.inbox AS i WHERE i.zone = p_zone AND i.generation = p_generation AND i.serving)
+$fn$;
+
 -- Returns whether a delivery is held by somebody in a generation.
 CREATE OR REPLACE FUNCTION acgs.is_held(d acgs.delivery, p_generation bigint, now timestamptz) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $fn$
@@ -319,7 +325,7 @@ BEGIN
     -- A claim that is lost with the database is made again; the receiver has seen the message twice then.
     PERFORM set_config('synchronous_commit', 'off', true);
     FOR one IN
-        SELECT (r.ordinality - 1)::integer AS n, (r.value ->> 'agent')::uuid AS agent, (r.value ->> 'tenant')::uuid AS tenant,
+        SELECT (r.ordinality - 1)::integer AS n, (r.value ->> 'agent')::uuid AS agent, (r.value ->> 'tenant')::uuid AS tenant, i.zone,
             (r.value ->> 'generation')::bigint AS generation, (r.value ->> 'limit')::integer AS most,
             make_interval(secs => (r.value ->> 'hold_s')::float8) AS hold
         FROM jsonb_array_elements(asked) WITH ORDINALITY AS r
@@ -328,6 +334,8 @@ BEGIN
     LOOP
         given := acgs.claim_for(one.agent, one.tenant, one.generation, one.most, one.hold, max_attempts);
         CONTINUE WHEN given = '{}';
+        -- It was not known here where the agent belongs when the message came.
+        UPDATE acgs.delivery AS d SET zone = one.zone WHERE d.message_id = ANY (given) AND d.agent = one.agent AND d.zone <> one.zone;
         RETURN QUERY SELECT one.n, d.claim, d.attempts, d.hold_until, d.message_id, acgs.message_shown(g.key)
             FROM unnest(given) WITH ORDINALITY AS g (key, i)
             JOIN acgs.delivery AS d ON d.message_id = g.key AND d.agent = one.agent ORDER BY g.i;
@@ -368,6 +376,7 @@ BEGIN
     ), done AS (
         UPDATE acgs.delivery AS d SET state = 'done' FROM asked AS k JOIN locked AS l ON l.message_id = k.message_id AND l.agent = k.agent
         WHERE d.message_id = k.message_id AND d.agent = k.agent AND d.state = 'claimed' AND d.claim = k.claim AND d.generation = k.generation
+            AND acgs.is_served(d.zone, k.generation)
         RETURNING d.message_id, d.agent, d.accepted_us
     )
     SELECT (k.i - 1)::integer, CASE WHEN e.message_id IS NOT NULL THEN 'done'
@@ -391,7 +400,7 @@ BEGIN
         UPDATE acgs.delivery AS d SET state = 'ready', claim = NULL, hold_until = NULL,
             not_before = CASE WHEN delay_s > 0 THEN clock_timestamp() + make_interval(secs => delay_s) END
         FROM asked AS k WHERE d.message_id = k.message_id AND d.agent = p_agent AND d.state = 'claimed' AND d.claim = k.claim
-            AND d.generation = p_generation
+            AND d.generation = p_generation AND acgs.is_served(d.zone, p_generation)
         RETURNING d.message_id
     )
     SELECT (k.i - 1)::integer, CASE WHEN e.message_id IS NOT NULL THEN 'returned' ELSE 'lapsed' END
