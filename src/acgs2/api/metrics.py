@@ -55,6 +55,13 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "acgs2_serving_lease_seconds": ("For how long it may without hearing from a majority again.", ()),
     "acgs2_in_force_version": ("The version of an agreed document by which this region goes.", ("document",)),
     "acgs2_halts": ("Halts that are in force.", ("scope",)),
+    "acgs2_inbox_deliveries": (
+        "Deliveries that are not done, ready or claimed; about, where many.",
+        ("state",),
+    ),
+    "acgs2_inbox_dead_letters": ("Deliveries that were given up and are kept.", ("reason",)),
+    "acgs2_inbox_serving": ("Whether this region serves a zone's inboxes.", ("zone",)),
+    "acgs2_inbox_generation": ("The latest generation of a zone's inboxes that is known here.", ("zone",)),
     "acgs2_leader": ("Whether this region leads now.", ()),
     "acgs2_leader_term": ("The latest term of a leader that is known here; it only rises.", ()),
 }
