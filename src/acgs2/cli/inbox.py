@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 _REGION = typer.Option("", "--region", help="The region to ask; the one that serves, if none is named.")
 _AGENT = typer.Argument(..., metavar="AGENT", help="The id of an agent.")
+_MESSAGES = typer.Option([], "--message", help="Only these; may be repeated.")
 _PATH = "/api/v1/inboxes"
 
 
@@ -109,7 +110,7 @@ def dead(
 @app.command()
 def requeue(
     agent: str = _AGENT,
-    message: list[str] = typer.Option([], "--message", help="Only these; may be repeated."),
+    message: list[str] = _MESSAGES,
     region: str = _REGION,
     as_json: bool = JSON,
 ) -> None:

@@ -2,8 +2,8 @@
 -- Twin of acgs2.bus.claims; a property test compares both.
 
 -- Makes deliveries of messages that may be delivered, to an agent or to those who subscribed to the topic, and wakes
--- who serves them. `again`: some of it may have been made before.
-CREATE OR REPLACE FUNCTION acgs.deliver(chosen uuid[], again boolean) RETURNS void
+-- who serves them. `topics`: some may be for a topic; `again`: some of it may have been made before.
+CREATE OR REPLACE FUNCTION acgs.deliver(chosen uuid[], topics boolean, again boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
     woken uuid[];
@@ -18,7 +18,7 @@ BEGIN
         UNION ALL
         SELECT m.key, m.hlc, s.agent_id, m.tenant_id, m.zone, m.conversation_id, m.priority, m.expires_at
         FROM acgs.message AS m JOIN acgs.subscription AS s ON s.tenant_id = m.tenant_id AND s.topic = m.topic AND NOT s.erased
-        WHERE m.key = ANY (chosen) AND m.topic IS NOT NULL AND acgs.deliverable(m.key, m.decision, m.erased)
+        WHERE topics AND m.key = ANY (chosen) AND m.topic IS NOT NULL AND acgs.deliverable(m.key, m.decision, m.erased)
             -- Nobody is subscribed by another tenant.
             AND NOT EXISTS (SELECT FROM acgs.agent AS a WHERE a.key = s.agent_id AND a.tenant_id <> s.tenant_id)
     ), made AS (
@@ -36,7 +36,7 @@ BEGIN
     PERFORM acgs.wake_agents(woken);
 END
 $fn$;
-REVOKE EXECUTE ON FUNCTION acgs.deliver(uuid[], boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION acgs.deliver(uuid[], boolean, boolean) FROM PUBLIC;
 
 -- Returns whether a message may be delivered: allowed at once, or held and then allowed.
 CREATE OR REPLACE FUNCTION acgs.deliverable(p_key uuid, p_decision text, p_erased boolean) RETURNS boolean
@@ -80,10 +80,12 @@ CREATE OR REPLACE FUNCTION acgs.message_came() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
     chosen uuid[];
+    topics boolean;
 BEGIN
-    SELECT array_agg(c.key) INTO chosen FROM changed AS c WHERE c.decision <> 'deny' AND NOT c.erased;
+    SELECT array_agg(c.key), bool_or(c.topic IS NOT NULL) INTO chosen, topics FROM changed AS c
+    WHERE c.decision <> 'deny' AND NOT c.erased;
     IF chosen IS NOT NULL THEN
-        PERFORM acgs.deliver(chosen, false);
+        PERFORM acgs.deliver(chosen, topics, false);
     END IF;
     RETURN NULL;
 END
@@ -105,7 +107,7 @@ BEGIN
     IF judged IS NOT NULL THEN
         PERFORM acgs.withdraw_deliveries(ARRAY(SELECT c.key FROM changed AS c
             WHERE c.key = ANY (judged) AND NOT acgs.deliverable(c.key, c.decision, c.erased)));
-        PERFORM acgs.deliver(judged, true);
+        PERFORM acgs.deliver(judged, true, true);
     END IF;
     RETURN NULL;
 END
@@ -133,7 +135,7 @@ BEGIN
         PERFORM acgs.withdraw_deliveries(denied);
     END IF;
     IF allowed IS NOT NULL THEN
-        PERFORM acgs.deliver(allowed, true);
+        PERFORM acgs.deliver(allowed, true, true);
     END IF;
     RETURN NULL;
 END
@@ -149,7 +151,7 @@ BEGIN
         AND m.key >= acgs.first_uuid(c.hlc - 10000000) AND m.topic = c.topic AND m.hlc >= c.hlc AND NOT m.erased
     WHERE NOT c.erased;
     IF missed IS NOT NULL THEN
-        PERFORM acgs.deliver(missed, true);
+        PERFORM acgs.deliver(missed, true, true);
     END IF;
     RETURN NULL;
 END
