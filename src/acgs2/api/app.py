@@ -12,6 +12,10 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.audit_log import run_audit
+from acgs2.api.audited import run_refusals
+from acgs2.api.deciding import run_deciding
+from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
 from acgs2.api.governance import run_governance
 from acgs2.api.health import HANDLERS as HEALTH
 from acgs2.api.inbox_duty import run_inboxes
@@ -57,7 +61,10 @@ _DUTIES = (
     run_leader,
     run_governance,
     run_committer,
+    run_audit,
+    run_refusals,
     run_inboxes,
+    run_deciding,
 )
 
 
@@ -107,6 +114,7 @@ def create_app(server: RegionServer) -> Litestar:
             *VOTERS,
             *INBOXES,
             *INBOX_STREAMS,
+            *DELIBERATIONS,
             Router(
                 "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
             ),

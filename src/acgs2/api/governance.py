@@ -59,6 +59,7 @@ class Governance:
         constitution: the id of the constitution that this region's topology names.
         lease_s: how long a region may act on what it last heard; the same in every region.
         first: gives what a new cluster is founded on, by kind; raises AcgsError where this region cannot say.
+        patience_s: for how long this region leaves it to others to found a new cluster.
         clock_s: CLOCK_BOOTTIME, or what a test gives.
     """
 
@@ -69,6 +70,8 @@ class Governance:
         constitution: str,
         lease_s: float,
         first: Callable[[], Mapping[str, Any]],
+        *,
+        patience_s: float = 0.0,
         clock_s: Callable[[], float] = boottime_s,
     ) -> None:
         self.documents = documents
@@ -76,7 +79,9 @@ class Governance:
         self._region = region
         self._constitution = constitution
         self._first = first
+        self._patience_s = patience_s
         self._clock_s = clock_s
+        self._vacant_s: float | None = None
         self._governed: Governed | None = None
         self._until_s = float("-inf")
         self._refusal: _Refusal | None = None
@@ -181,6 +186,8 @@ class Governance:
         began_s = self._clock_s()
         pointer = await self.documents.read_pointer()
         if any(kind not in pointer for kind in KINDS):
+            if not self._may_found(began_s):
+                return
             pointer = await self.documents.found(self._first())
         known = self._governed
         tenants = await read_tenants(conn, known.tenants if known is not None else {})
@@ -196,6 +203,12 @@ class Governance:
                 return
         self._refusal = None
         self._until_s = began_s + self.lease_s
+
+    def _may_found(self, now_s: float) -> bool:
+        """Return whether to found the cluster, which does no harm twice but is slower for all who contend."""
+        self._why = "nothing was founded yet"
+        self._vacant_s = now_s if self._vacant_s is None else self._vacant_s
+        return now_s - self._vacant_s >= self._patience_s
 
     def _refused(self, pointer: Mapping[str, int]) -> bool:
         known = self._refusal

@@ -41,8 +41,8 @@ def inboxes_for(server: RegionServer) -> Inboxes:
             raise ForbiddenError(
                 "halted",
                 f"{halt.scope} is halted: {halt.reason}.",
-                hint="Two operators can resume it: `acgs2 halt list`.",
-                halt=str(halt.id),
+                hint="Two operators can resume it: `acgs2 halts` lists what is halted.",
+                halt=halt.id,
             )
 
     async def record(zone: str, generation: int, serving: bool) -> bool:

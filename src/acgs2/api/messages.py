@@ -265,7 +265,7 @@ def _reaches(server: RegionServer, zone: str, between: Parties) -> None:
     """Refuse what may not be held where its receiver is served."""
     if between.receiver is None or between.receiver.zone == zone:
         return
-    serving = server.inboxes.serving(between.receiver.zone)
+    serving = server.inboxes.served_in(between.receiver.zone)
     holders = server.rules.holders("message", zone)
     if serving not in holders:
         raise ResidencyError(

@@ -236,7 +236,7 @@ class Records:
         return self.show(row)
 
     def _may_see(self, principal: Principal, row: Mapping[str, Any]) -> bool:
-        """Return whether a record is the bearer's; a message is its receiver's too, an agent sees only its own."""
+        """Return whether a record is the bearer's; a message is its receiver's too."""
         if self._entity.name != "message":
             return principal.tenant in (None, str(row[self._owner]))
         if principal.role == "agent":

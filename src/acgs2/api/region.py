@@ -38,6 +38,9 @@ from acgs2.topology import Topology
 
 __all__ = ["Config", "RegionServer", "Rules"]
 
+#: For how long regions leave it to the first one to found a new cluster.
+_FOUNDING_S = 2.0
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration file of a region's server."""
@@ -137,6 +140,7 @@ class RegionServer:
             topology.constitution.id,
             topology.failover.failures * topology.failover.interval_s,
             first_documents(topology, Path(config.constitution or beside), config.amender_keys),
+            patience_s=0.0 if config.region == next(iter(topology.regions)) else _FOUNDING_S,
         )
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.metrics = Metrics(config.region)
@@ -152,10 +156,6 @@ class RegionServer:
             reconnect_timeout=60,
         )
         self.facts = Facts(self.pool)
-        #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
-        self.inboxes = inboxes_for(self)
-        #: Agents as the database last had them, and when (monotonic) it was asked.
-        self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
         self.refusals = Refusals()
         self.agents = Agents(self._load_agents)
         self.committer = Committer(
@@ -163,6 +163,10 @@ class RegionServer:
             lambda zone: () if zone in self.alone else self.peers_for(zone),
             self.confirmed,
         )
+        #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
+        self.inboxes = inboxes_for(self)
+        #: Agents as the database last had them, and when (monotonic) it was asked.
+        self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""

@@ -103,6 +103,16 @@ class Inboxes:
             endpoints=self._endpoints([region]),
         )
 
+    def serves(self, zone: str) -> bool:
+        """Return whether this region serves the inboxes of a zone now."""
+        seat = self.seats.get(zone)
+        return seat is not None and seat.serving() is not None
+
+    def served_in(self, zone: str) -> str | None:
+        """Return which region serves the inboxes of a zone as far as is known here."""
+        seat = self.seats.get(zone)
+        return seat.known()[0] if seat is not None else None
+
     async def move(self, zone: str, to: str, before: Callable[[], Awaitable[None]]) -> None:
         """Hand a zone's inboxes over to another region that may serve them.
 

@@ -7,6 +7,7 @@ ahead of its pointer, and whoever finds one raises the pointer; both steps may b
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -84,6 +85,28 @@ class Documents:
                 and `decide` must know its own effect when it is asked again.
         """
 
+        agreed = await self._agree(kind, decide)
+        await self.raise_to({kind: agreed.version})
+        return agreed
+
+    async def found(self, contents: Mapping[str, Any]) -> Versions:
+        """Agree on the first version of every document that has none, and return what is in force.
+
+        Every region brings the same; should one differ, the first stands.
+        """
+        first = await asyncio.gather(*(self._agree(k, _unless_there(c)) for k, c in contents.items()))
+        return await self.raise_to({document.kind: document.version for document in first})
+
+    async def mend(self) -> Versions:
+        """Raise the pointer to where documents are that were changed by one who did not get to it."""
+        pointer = await self.read_pointer()
+        there = {kind: await self.fetch(kind) for kind in KINDS}
+        ahead = {k: d.version for k, d in there.items() if d is not None and d.version > pointer.get(k, 0)}
+        return await self.raise_to(ahead) if ahead else pointer
+
+    async def _agree(self, kind: str, decide: Callable[[Document | None], Any]) -> Document:
+        """Change a document without raising the pointer; see `change`."""
+
         def next_value(value: Any) -> Any:
             now = _document(kind, value)
             content = decide(now)
@@ -94,23 +117,7 @@ class Documents:
 
         agreed = _document(kind, (await self._register.change(kind, next_value)).value)
         assert agreed is not None
-        await self.raise_to({kind: agreed.version})
         return agreed
-
-    async def found(self, contents: Mapping[str, Any]) -> Versions:
-        """Agree on the first version of every document that has none, and return what is in force.
-
-        Every region brings the same; should one differ, the first stands.
-        """
-        first = [await self.change(kind, _unless_there(content)) for kind, content in contents.items()]
-        return {document.kind: document.version for document in first}
-
-    async def mend(self) -> Versions:
-        """Raise the pointer to where documents are that were changed by one who did not get to it."""
-        pointer = await self.read_pointer()
-        there = {kind: await self.fetch(kind) for kind in KINDS}
-        ahead = {k: d.version for k, d in there.items() if d is not None and d.version > pointer.get(k, 0)}
-        return await self.raise_to(ahead) if ahead else pointer
 
     async def raise_to(self, versions: Versions) -> Versions:
         """Raise the pointer to versions that are agreed, and return it; it never goes back."""

@@ -94,6 +94,7 @@ class Bringup:
         # A region that stays away must not keep the others from going on.
         linking = [self._linked(region) for region in regions] if self._first else []
         await asyncio.gather(self._open(edge), *linking)
+        await asyncio.gather(*(self._governing(region) for region in regions))
         begun.touch()
         self._first = False
         self.step = "ready"
@@ -286,6 +287,15 @@ class Bringup:
                     return
             except httpx.HTTPError:
                 pass  # not yet
+            await asyncio.sleep(0.05)
+
+    async def _governing(self, region: str) -> None:
+        """Wait until a region governs, but not for a majority that stays away."""
+        deadline_s = time.monotonic() + _SETTLED_S
+        while time.monotonic() < deadline_s:
+            body = await asyncio.to_thread(health, self._state.url(region))
+            if body.get("governance", {}).get("serving"):
+                return
             await asyncio.sleep(0.05)
 
     async def _linked(self, region: str) -> None:

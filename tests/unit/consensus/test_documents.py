@@ -119,7 +119,10 @@ def test_a_change_that_was_broken_off_anywhere_is_gone_on_with_by_anyone(deliver
         assert (await other.read_pointer())["halts"] == 2
         return done is not None
 
-    outcomes = [asyncio.run(run(at)) for at in range(30)]
+    async def all_of_them() -> list[bool]:
+        return await asyncio.gather(*(run(at) for at in range(30)))
+
+    outcomes = asyncio.run(all_of_them())
     assert not outcomes[0]
     assert outcomes[-1], "the last of them was never broken off"
 
@@ -128,11 +131,13 @@ def test_a_change_that_was_broken_off_anywhere_is_gone_on_with_by_anyone(deliver
 def test_a_beginning_that_was_broken_off_anywhere_is_gone_on_with_and_the_first_stands(
     delivers_last: bool,
 ) -> None:
-    async def run(dies_at: int) -> None:
+    async def run(dies_at: int) -> bool:
         world = World()
         world.dies_at, world.delivers_last = dies_at, delivers_last
+        founded = False
         with contextlib.suppress(Killed):
             await world.documents("mortal").found(FIRST)
+            founded = True
         world.dies_at = None
         other = await consistent(world)
         differing = {**FIRST, "policies": {"text": "forbid"}}
@@ -144,9 +149,14 @@ def test_a_beginning_that_was_broken_off_anywhere_is_gone_on_with_and_the_first_
         third = world.documents("third")
         await third.found(FIRST)
         assert await third.fetch("policies") == found
+        return founded
 
-    for at in range(28):
-        asyncio.run(run(at))
+    async def all_of_them() -> list[bool]:
+        return await asyncio.gather(*(run(at) for at in range(40)))
+
+    outcomes = asyncio.run(all_of_them())
+    assert not outcomes[0]
+    assert outcomes[-1], "the last of them was never broken off"
 
 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), max_size=12), st.sampled_from(NAMES))
