@@ -127,14 +127,14 @@ class Facts:
             else:
                 counted = await _rows(conn, "estimate", table=kind, column="zone")
             records |= {(kind, zone): number for zone, number in counted}
-        counted: list[dict[str, float]] = []
+        others: list[dict[str, float]] = []
         for table, (query, column) in _COUNTED.items():
             if sizes[table] <= self._exact_bytes:
                 rows = await _rows(conn, query)
             else:
                 rows = await _rows(conn, "estimate", table=table, column=column)
-            counted.append(dict(rows))
-        return Held(records, *counted)
+            others.append(dict(rows))
+        return Held(records, *others)
 
 
 async def _told(recent: Recent[Answer | str]) -> Answer | str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 
 from acgs2.bus.claims import ClaimId
@@ -65,7 +65,7 @@ class Flow:
             self._held.pop(claim, None)
         self._room.set()
 
-    async def claims(self) -> AsyncIterator[Claimed | None]:
+    async def claims(self) -> AsyncGenerator[Claimed | None, None]:
         """Yield claims as they are made, or None after a while without any.
 
         Raises:
