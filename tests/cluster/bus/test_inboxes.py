@@ -24,6 +24,7 @@ from acgs2.local.loopback import health
 
 from ..conftest import await_that, folder
 from ..front.stage import SMALL
+from ..local.test_cluster import command
 from .speaker import Speaker
 
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
@@ -217,6 +218,38 @@ def test_a_stream_is_opened_only_by_who_may_and_where_it_is_served(eu: Speaker) 
     edge.headers["authorization"] = own
     elsewhere = told(421, x_region_preference=CENTRAL)
     assert elsewhere["endpoints"][0]["region"] == WEST
+
+
+def test_an_operator_sees_and_moves_inboxes_and_requeues_what_was_given_up(eu: Speaker) -> None:
+    ann, bob = eu.agents[:2]
+
+    def told(*arguments: str) -> Any:
+        done = command("inbox", *arguments, "--json", state=eu.cluster.state.path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    message = eu.message(from_agent=ann, to_agent=bob)
+    assert eu.send(message).status_code == 201
+    edge = Edge(eu, bob)
+    for _ in range(5):
+        (claim,) = edge.post("claim", {"wait_s": 5}).json()["claims"]
+        edge.post("return", {"claims": [claim["claim"]]})
+    assert edge.post("claim", {}).json()["claims"] == []
+    assert [d["message_id"] for d in told("dead", bob)] == [message["message_id"]]
+    assert told("move", "eu", CENTRAL) == {"zone": "eu", "from": WEST, "to": CENTRAL}
+    await_that(lambda: serves(eu) == CENTRAL, "the other region to serve", 10)
+    assert {z["zone"]: z["region"] for z in told("show")}["eu"] == CENTRAL
+    # It knows what was given up, and the edge finds it though it asks the first home region first.
+    assert told("requeue", bob)["requeued"] == [message["message_id"]]
+    assert told("show", bob)["ready"] == 1
+    answer = edge.post("claim", {"wait_s": 5})
+    assert answer.headers["x-acgs2-region"] == CENTRAL
+    (claim,) = answer.json()["claims"]
+    assert edge.post("acknowledge", {"claims": [claim["claim"]]}).status_code == 200
+    told("move", "eu", WEST)
+    await_that(lambda: serves(eu) == WEST, "the first region to serve", 10)
+    wrong = command("inbox", "move", "eu", US, state=eu.cluster.state.path)
+    assert (wrong.returncode, "may not serve" in wrong.stderr) == (2, True)
 
 
 @dataclass
