@@ -268,7 +268,12 @@ async def deliveries(request: Http, message_id: MessageId, zone: Zone = None) ->
 
     What was acknowledged is known for two hours; later it is only not there any more.
     """
-    names = {"message_id": message_id, "tenant": principal_of(request).tenant}
+    principal = principal_of(request)
+    names = {
+        "message_id": message_id,
+        "tenant": principal.tenant,
+        "agent": principal.subject.lower() if principal.role == "agent" else None,
+    }
     return {"items": await _rows(request.app.state.server, "deliveries", names)}
 
 

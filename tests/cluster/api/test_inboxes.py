@@ -111,6 +111,20 @@ def test_what_is_sent_is_claimed_with_its_contents_and_acknowledged(talk: Talk) 
         assert (found["agent"], found["attempts"], found["region"]) == (bob, 1, WEST)
 
 
+def test_what_became_of_a_message_is_for_its_sender_its_receiver_and_their_tenant(talk: Talk) -> None:
+    ann, bob, cy = (talk.agent() for _ in range(3))
+    sent = talk.send(ann, bob)
+
+    def seen(token: str) -> list[str]:
+        answer = talk.api.call(WEST, "GET", f"/api/v1/deliveries?message_id={sent}", "eu", token=token)
+        return [d["state"] for d in answer.json()["items"]]
+
+    for token in (talk.token(ann), talk.token(bob), talk.service, talk.api.token()):
+        assert seen(token) == ["ready"]
+    stranger = talk.api.token("service", "service", talk.api.tenant())
+    assert seen(talk.token(cy)) == seen(stranger) == []
+
+
 def test_a_claim_that_waits_is_woken_by_a_message_and_holds_no_connection(talk: Talk) -> None:
     ann, bob = talk.agent(), talk.agent()
     crowd = [talk.agent() for _ in range(40)]  # more than the pool has connections
