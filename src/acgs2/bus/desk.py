@@ -84,6 +84,7 @@ class Desk:
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
         self._watching: dict[UUID, set[Callable[[Sequence[str]], None]]] = {}
         self._done: list[tuple[UUID, UUID]] = []
+        self._telling = asyncio.Lock()
 
     async def claim(
         self,
@@ -169,15 +170,19 @@ class Desk:
             self.wake([UUID(each) for each in told.payload.split(",")] if told.payload else None)
 
     async def tell(self) -> None:
-        """Take what is done out of the inboxes and tell the other regions, for as long as there is any."""
-        while self._done:
-            taken, self._done = self._done[:_TELL_MOST], self._done[_TELL_MOST:]
-            names = {"agents": [agent for agent, _ in taken], "messages": [message for _, message in taken]}
-            try:
-                await self._rows("settle_done", names)
-            except psycopg.Error:
-                self._done = taken + self._done
-                raise
+        """Take what is done out of the inboxes and tell the other regions, for as long as there is any.
+
+        When it returns all of that is committed, what another call had begun to tell as well.
+        """
+        async with self._telling:
+            while self._done:
+                taken, self._done = self._done[:_TELL_MOST], self._done[_TELL_MOST:]
+                names = {"agents": [agent for agent, _ in taken], "messages": [each for _, each in taken]}
+                try:
+                    await self._rows("settle_done", names)
+                except psycopg.Error:
+                    self._done = taken + self._done
+                    raise
 
     async def run_tell(self) -> None:
         """Tell about every 0.2 s, until cancelled."""
