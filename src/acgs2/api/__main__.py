@@ -49,7 +49,7 @@ async def serve(config: Config) -> None:
         log_level=LogLevels.warning,
         backlog=_BACKLOG,
         backpressure=_CONNECTIONS,
-        websockets=False,
+        websockets=True,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)

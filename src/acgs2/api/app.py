@@ -20,6 +20,7 @@ from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
 from acgs2.api.governance import run_governance
 from acgs2.api.health import HANDLERS as HEALTH
 from acgs2.api.inbox_duty import run_inboxes
+from acgs2.api.inbox_streams import HANDLERS as INBOX_STREAMS
 from acgs2.api.inboxes import HANDLERS as INBOXES
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
@@ -115,6 +116,7 @@ def create_app(server: RegionServer) -> Litestar:
             *QUARANTINE,
             *VOTERS,
             *INBOXES,
+            *INBOX_STREAMS,
             *DELIBERATIONS,
             *AUDIT,
             Router(

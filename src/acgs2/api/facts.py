@@ -24,6 +24,12 @@ _PATIENCE_S = 1.0
 _FRESH_S = 3.0
 #: Tables up to this size are counted, in a few milliseconds; larger ones are estimated.
 EXACT_BYTES = 4 * 1024 * 1024
+#: What is counted beside records: table to the query that counts, and the column whose values are estimated.
+_COUNTED = {
+    "conflict": ("conflicts", "entity"),
+    "delivery": ("deliveries", "state"),
+    "dead_letter": ("dead_letters", "reason"),
+}
 
 Answer = TypeVar("Answer")
 Connection = psycopg.AsyncConnection[Any]
@@ -51,10 +57,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """About how many records are held by entity and zone, and how many conflicts are kept by entity."""
+    """About how much is held: records by entity and zone, conflicts, deliveries, and dead letters."""
 
     records: Mapping[tuple[str, str], float] = field(default_factory=dict)
     conflicts: Mapping[str, float] = field(default_factory=dict)
+    deliveries: Mapping[str, float] = field(default_factory=dict)
+    dead_letters: Mapping[str, float] = field(default_factory=dict)
 
 
 class Facts:
@@ -109,7 +117,7 @@ class Facts:
 
     async def _count_records(self, conn: Connection) -> Held:
         kinds = [e.name for e in entities().values() if e.residency is Residency.ZONE]
-        sizes: dict[str, int] = dict(await _rows(conn, "sizes", tables=[*kinds, "conflict"]))
+        sizes: dict[str, int] = dict(await _rows(conn, "sizes", tables=[*kinds, *_COUNTED]))
         records: dict[tuple[str, str], float] = {}
         for kind in kinds:
             if sizes[kind] <= self._exact_bytes:
@@ -119,11 +127,14 @@ class Facts:
             else:
                 counted = await _rows(conn, "estimate", table=kind, column="zone")
             records |= {(kind, zone): number for zone, number in counted}
-        if sizes["conflict"] <= self._exact_bytes:
-            conflicts = await _rows(conn, "conflicts")
-        else:
-            conflicts = await _rows(conn, "estimate", table="conflict", column="entity")
-        return Held(records, dict(conflicts))
+        others: list[dict[str, float]] = []
+        for table, (query, column) in _COUNTED.items():
+            if sizes[table] <= self._exact_bytes:
+                rows = await _rows(conn, query)
+            else:
+                rows = await _rows(conn, "estimate", table=table, column=column)
+            others.append(dict(rows))
+        return Held(records, *others)
 
 
 async def _told(recent: Recent[Answer | str]) -> Answer | str:

@@ -35,6 +35,7 @@ def inboxes_for(server: RegionServer) -> Inboxes:
         return order(homes, server.rules.residency.get(("message", zone), ()))
 
     def governed(receiver: Receiver) -> None:
+        """Where governance is asked: before dispatch, and before its reply."""
         halt = server.governance.require().halts.of(str(receiver.tenant), str(receiver.agent))
         if halt is not None:
             raise ForbiddenError(

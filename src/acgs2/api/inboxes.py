@@ -127,7 +127,7 @@ async def consumer(connection: ASGIConnection[Any, Any, Any, Any], agent: UUID) 
 
 
 async def _keeper(request: Http, agent: UUID) -> Receiver:
-    """Return the receiver whose dead letters the principal may see to: itself, its tenant's, or any."""
+    """Return the receiver whose dead letters the principal may see to; operators may see to all."""
     if principal_of(request).role == "operator":
         return await receiver_of(request, agent)
     return await consumer(request, agent)
@@ -135,7 +135,7 @@ async def _keeper(request: Http, agent: UUID) -> Receiver:
 
 @post("/api/v1/inboxes/{agent:uuid}/claim", status_code=200, summary="Take messages", **_COMMON)
 async def claim(request: Http, agent: Agent, data: JSONBody[ClaimRequest], zone: Zone = None) -> ClaimAnswer:
-    """Hold messages for a while, urgent ones first, one at a time of a conversation; waits for the first."""
+    """Hold messages for a while, urgent ones first, of each conversation one at a time; may wait for them."""
     receiver = await consumer(request, agent)
     inboxes = request.app.state.server.inboxes
     generation, claims = await inboxes.desk.claim(
@@ -192,13 +192,12 @@ async def show(request: Http, agent: Agent, zone: Zone = None) -> dict[str, Any]
     server: RegionServer = request.app.state.server
     receiver = await _keeper(request, agent)
     names = {"agent": agent, "tenant": receiver.tenant}
-    ((ready, held),) = [tuple(r.values()) for r in await _rows(server, "depth", names)]
+    (depth,) = await _rows(server, "depth", names)
     region, generation = server.inboxes.served().get(receiver.zone, (None, 0))
     return {
         "agent": agent,
         "zone": receiver.zone,
-        "ready": ready,
-        "claimed": held,
+        **depth,
         "served_by": region,
         "generation": generation,
         "region": server.region,
@@ -269,7 +268,12 @@ async def deliveries(request: Http, message_id: MessageId, zone: Zone = None) ->
 
     What was acknowledged is known for two hours; later it is only not there any more.
     """
-    names = {"message_id": message_id, "tenant": principal_of(request).tenant}
+    principal = principal_of(request)
+    names = {
+        "message_id": message_id,
+        "tenant": principal.tenant,
+        "agent": principal.subject.lower() if principal.role == "agent" else None,
+    }
     return {"items": await _rows(request.app.state.server, "deliveries", names)}
 
 

@@ -70,6 +70,12 @@ def _of_server(server: RegionServer, found: dict[str, bool], up: bool) -> Values
         "acgs2_audit_witnessed_leaves": {(): server.audit.witnessed},
         "acgs2_audit_lag_seconds": {(): server.audit.lag_us / 1e6},
         "acgs2_audit_damaged": {(): bool(server.audit.damage)},
+        "acgs2_inbox_serving": {
+            (zone,): seat.serving() is not None for zone, seat in server.inboxes.seats.items()
+        },
+        "acgs2_inbox_generation": {
+            (zone,): generation for zone, (_, generation) in server.inboxes.served().items()
+        },
         "acgs2_leader": {(): server.leader.held()},
         "acgs2_leader_term": {(): term},
     }
@@ -86,6 +92,10 @@ def _of_database(counts: Counts, held: Held) -> Values:
         "acgs2_replication_slot_retained_bytes": {(p,): kept for p, kept in counts.retained_bytes.items()},
         "acgs2_incidents_open": {(kind,): number for kind, number in counts.incidents.items()},
         "acgs2_quarantined_rows": {(reason,): number for reason, number in counts.quarantined.items()},
+        "acgs2_inbox_deliveries": {(state,): held.deliveries.get(state, 0) for state in ("ready", "claimed")},
+        "acgs2_inbox_dead_letters": {
+            (reason,): held.dead_letters.get(reason, 0) for reason in ("attempts", "expired")
+        },
         "acgs2_conflicts": {(entity,): number for entity, number in held.conflicts.items()},
         "acgs2_records": {(zone, entity): number for (entity, zone), number in held.records.items()},
     }

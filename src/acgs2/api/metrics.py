@@ -59,6 +59,13 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "acgs2_audit_witnessed_leaves": ("Leaves of the audit log that enough other regions vouch for.", ()),
     "acgs2_audit_lag_seconds": ("How long the oldest leaf waits for its place in the audit log.", ()),
     "acgs2_audit_damaged": ("Whether the audit log is not what was signed, and is signed no further.", ()),
+    "acgs2_inbox_deliveries": (
+        "Deliveries that are not done, ready or claimed; about, where many.",
+        ("state",),
+    ),
+    "acgs2_inbox_dead_letters": ("Deliveries that were given up and are kept.", ("reason",)),
+    "acgs2_inbox_serving": ("Whether this region serves a zone's inboxes.", ("zone",)),
+    "acgs2_inbox_generation": ("The latest generation of a zone's inboxes that is known here.", ("zone",)),
     "acgs2_leader": ("Whether this region leads now.", ()),
     "acgs2_leader_term": ("The latest term of a leader that is known here; it only rises.", ()),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 __all__ = ["Batch"]
 
@@ -35,14 +35,22 @@ class Batch(Generic[Ask, Answer]):
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         if len(self._running) < self._lanes:
-            task = asyncio.create_task(self._run())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.add(asyncio.create_task(self._run()))
         return await answer
 
     async def _run(self) -> None:
+        try:
+            await self._carry_all()
+        finally:
+            # At once: whoever asks from here on finds a lane free, and starts anew.
+            self._running.discard(cast(asyncio.Task[None], asyncio.current_task()))
+
+    async def _carry_all(self) -> None:
         while self._waiting:
             taken, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            taken = [(request, waiter) for request, waiter in taken if not waiter.done()]  # who went away
+            if not taken:
+                continue
             try:
                 answers = await self._carry([request for request, _ in taken])
             except Exception as error:  # noqa: BLE001 - each of those who asked is told

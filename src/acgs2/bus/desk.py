@@ -1,4 +1,4 @@
-"""Where agents take messages and acknowledge them: many share a transaction; waiting costs no connection."""
+"""Where agents take and acknowledge messages: many share a transaction, and waiting costs no connection."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ class Desk:
         self._claims: Batch[_Claiming, list[Claimed]] = Batch(self._claim)
         self._acks: Batch[tuple[UUID, ClaimId], str] = Batch(self._acknowledge, most=500, lanes=1)
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._watching: dict[UUID, set[Callable[[Sequence[str]], None]]] = {}
         self._done: list[tuple[UUID, UUID]] = []
+        self._telling = asyncio.Lock()
 
     async def claim(
         self,
@@ -117,6 +119,7 @@ class Desk:
     async def acknowledge(self, receiver: Receiver, claims: Sequence[ClaimId]) -> list[str]:
         """Return what became of each: done, already, or lapsed."""
         outcomes = await asyncio.gather(*(self._acks.ask((receiver.agent, claim)) for claim in claims))
+        self._settled(receiver.agent, claims)
         if "done" in outcomes:
             self.wake([receiver.agent])  # the next of their conversations
         return outcomes
@@ -133,6 +136,7 @@ class Desk:
             "delay_s": delay_s,
         }
         rows = await self._rows("give_back", names)
+        self._settled(receiver.agent, claims)
         self.wake([receiver.agent])
         return [outcome for _, outcome in rows]
 
@@ -142,6 +146,22 @@ class Desk:
             for event in self._waiting.get(agent, ()):
                 event.set()
 
+    @contextlib.contextmanager
+    def watched(self, agent: UUID, told: Callable[[Sequence[str]], None]) -> Iterator[None]:
+        """Have somebody told of an agent's claims that are not held any more."""
+        self._watching.setdefault(agent, set()).add(told)
+        try:
+            yield
+        finally:
+            watching = self._watching[agent]
+            watching.discard(told)
+            if not watching:
+                del self._watching[agent]
+
+    def _settled(self, agent: UUID, claims: Sequence[ClaimId]) -> None:
+        for told in self._watching.get(agent, ()):
+            told([str(claim) for claim in claims])
+
     async def listen(self, conn: psycopg.AsyncConnection[Any]) -> None:
         """Wake who waits as the database says that something has come, until the connection breaks."""
         await conn.execute(f"LISTEN {CHANNEL}".encode())
@@ -150,15 +170,19 @@ class Desk:
             self.wake([UUID(each) for each in told.payload.split(",")] if told.payload else None)
 
     async def tell(self) -> None:
-        """Take what is done out of the inboxes and tell the other regions, for as long as there is any."""
-        while self._done:
-            taken, self._done = self._done[:_TELL_MOST], self._done[_TELL_MOST:]
-            names = {"agents": [agent for agent, _ in taken], "messages": [message for _, message in taken]}
-            try:
-                await self._rows("settle_done", names)
-            except psycopg.Error:
-                self._done = taken + self._done
-                raise
+        """Take what is done out of the inboxes and tell the other regions, for as long as there is any.
+
+        When it returns all of that is committed, what another call had begun to tell as well.
+        """
+        async with self._telling:
+            while self._done:
+                taken, self._done = self._done[:_TELL_MOST], self._done[_TELL_MOST:]
+                names = {"agents": [agent for agent, _ in taken], "messages": [each for _, each in taken]}
+                try:
+                    await self._rows("settle_done", names)
+                except psycopg.Error:
+                    self._done = taken + self._done
+                    raise
 
     async def run_tell(self) -> None:
         """Tell about every 0.2 s, until cancelled."""

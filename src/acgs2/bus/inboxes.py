@@ -59,15 +59,11 @@ class Inboxes:
                 zone,
                 self._region,
                 self._length_s,
-                place=lambda: self._place(zone),
+                candidates=lambda: self._candidates(zone),
                 fit=self._fit,
                 record=self._record,
             )
         return self.seats[zone]
-
-    def _place(self, zone: str) -> int | None:
-        order = self._candidates(zone)
-        return order.index(self._region) if self._region in order else None
 
     def require(self, receiver: Receiver, generation: int | None = None) -> int:
         """Return the generation in which this region serves a receiver's inbox now.

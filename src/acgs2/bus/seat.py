@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
 
 from acgs2.consensus import Lease, Register, boottime_s
 from acgs2.errors import UnavailableError
 from acgs2.logs.write import get_logger
-from acgs2.plan.inboxes import may_take
+from acgs2.plan.inboxes import patience_s, successor
 
 __all__ = ["Seat"]
 
 _LOG = get_logger("acgs2.inboxes")
 _RENEWALS = 3
 _GOODBYE_S = 1.0
+_LEAST_S = 0.02
 #: How often a region that waits for its turn looks at least, in parts of a lease.
 _LOOKS = 3
 
@@ -30,7 +31,7 @@ class Seat:
         zone: whose inboxes.
         region: this one.
         length_s: how long a grant lasts; the same in every region.
-        place: this region's place in the order, None while it may not serve; asked anew every time.
+        candidates: the regions that may serve, in order, asked anew every time.
         fit: whether it can serve now; what it has it gives up while it cannot.
         record: notes generation and whether it serves in the database, before anything is given in it.
         clock_s: CLOCK_BOOTTIME, or what a test gives.
@@ -44,7 +45,7 @@ class Seat:
         region: str,
         length_s: float,
         *,
-        place: Callable[[], int | None],
+        candidates: Callable[[], Sequence[str]],
         fit: Callable[[], bool],
         record: Callable[[str, int, bool], Awaitable[bool]],
         clock_s: Callable[[], float] = boottime_s,
@@ -54,13 +55,15 @@ class Seat:
         self._region = region
         self._length_s = length_s
         self._lease = Lease(register, f"inbox/{zone}", region, length_s, clock_s)
-        self._place = place
+        self._candidates = candidates
         self._fit = fit
         self._record = record
         self._clock_s = clock_s
         self._rng = rng or Random()
         self._recorded: int | None = None
         self._seen: tuple[Any, float] = (None, clock_s())
+        #: When what is watched may be taken.
+        self._due_s = float("inf")
         #: While it is handed over nothing is given out any more.
         self._leaving = False
 
@@ -80,24 +83,26 @@ class Seat:
 
     async def step(self) -> None:
         """Renew, take what may be taken, or watch; without a majority nothing changes."""
-        place = self._place()
-        if not self._fit() or place is None:
+        candidates = self._candidates()
+        self._due_s = float("inf")
+        if not self._fit() or self._region not in candidates:
             await self._give_up()
             await self._lease.watch()
         elif self._lease.held():
             await self._lease.step()
         else:
             seen = await self._lease.watch()
-            if seen is not None and self._may_take(seen.value, place):
+            if seen is not None and self._may_take(seen.value, candidates):
                 await self._lease.step()
         await self._note()
 
-    def _may_take(self, value: Any, place: int) -> bool:
+    def _may_take(self, value: Any, candidates: Sequence[str]) -> bool:
         now_s = self._clock_s()
         if value != self._seen[0]:
             self._seen = (value, now_s)
         mine = value is not None and (value["holder"], value["term"]) == (self._region, self._lease.term)
-        return mine or may_take(value, self._region, place, now_s - self._seen[1], self._length_s)
+        self._due_s = self._seen[1] + patience_s(value, self._region, candidates, self._length_s)
+        return mine or now_s >= self._due_s
 
     async def _note(self) -> None:
         """Tell the database what changed; until it knows, nothing is given."""
@@ -141,9 +146,10 @@ class Seat:
     async def _give_up(self) -> None:
         if self._lease.held():
             with contextlib.suppress(UnavailableError):  # then it lapses by itself
-                await self._lease.release()
+                await self._lease.release(successor(self._region, self._candidates()))
 
     def _rest_s(self, began_s: float) -> float:
         rest_s = self._length_s / (_RENEWALS if self._lease.held() else _LOOKS)
         rest_s *= self._rng.uniform(0.9, 1.0)
-        return max(began_s + rest_s - self._clock_s(), 0.0)
+        now_s = self._clock_s()
+        return max(min(began_s + rest_s, max(self._due_s, now_s + _LEAST_S)) - now_s, 0.0)

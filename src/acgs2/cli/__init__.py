@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quarantine": ("quarantine", "See, retry and give up rows that could not be merged."),
     "repair": ("repair", "Compare a region with its peers by ranges, and repair what differs."),
     "audit": ("audit", "Verify, prove, show and export the witnessed audit log of a region."),
+    "inbox": ("inbox", "See inboxes, what was given up, and which region serves a zone."),
     "conflicts": ("conflicts", "Show the losing sides of concurrent changes."),
     "lag": ("lag", "Show how far regions are behind each other, beside the distance between them."),
     "latency": ("latency", "Measure how long clients of each place wait, beside the distance they are from."),

@@ -1,11 +1,11 @@
-"""Which region serves a zone's inboxes: an order of those that may, each more patient than the one before."""
+"""Which region serves a zone's inboxes: those that may in an order, each with more patience than the last."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["may_take", "order"]
+__all__ = ["order", "patience_s", "successor"]
 
 #: How much longer than a lease a watcher waits; as in acgs2.consensus.lease.
 _MARGIN = 1.1
@@ -22,25 +22,28 @@ def order(homes: Sequence[str], holders: Sequence[str]) -> tuple[str, ...]:
     return (*first, *sorted(region for region in holders if region not in first))
 
 
-def may_take(value: Mapping[str, Any] | None, me: str, place: int, watched_s: float, length_s: float) -> bool:
-    """Return whether a region may ask for the lease now; the register still decides.
+def patience_s(value: Mapping[str, Any] | None, me: str, candidates: Sequence[str], length_s: float) -> float:
+    """Return how long a region must have seen what is agreed unchanged before it asks for the lease.
 
-    What was handed over is its successor's at once; what nobody ever had, or was given up, is taken in the
-    order of the places, one lease apart; what lapsed, one lease later.
+    The register still decides. What was handed over is its successor's at once; what nobody ever had is taken
+    in the order of the places, one lease apart, and what lapsed one lease later. Who let it lapse is not
+    waited for.
 
     Args:
         value: what is agreed: holder, term, count, and `next` where it was handed over.
-        me: this region.
-        place: its place in the order, 0 for the first.
-        watched_s: for how long the value has been seen unchanged.
+        me: this region, one of the candidates.
+        candidates: the regions that may serve, in order.
         length_s: of a lease.
     """
-    patience_s = place * length_s
+    holder = value["holder"] if value is not None else None
+    place = [region for region in candidates if region != holder or region == me].index(me)
     if value is None:
-        return watched_s >= patience_s
-    if value["holder"] is None:
-        successor = value.get("next")
-        if successor is not None:
-            return successor == me or watched_s >= patience_s + _MARGIN * length_s
-        return watched_s >= patience_s
-    return watched_s >= patience_s + _MARGIN * length_s
+        return place * length_s
+    if holder is None and value.get("next") in (None, me):
+        return 0.0 if value.get("next") == me else place * length_s
+    return (place + _MARGIN) * length_s
+
+
+def successor(me: str, candidates: Sequence[str]) -> str | None:
+    """Return who shall serve when this region gives up by itself: the first of the others, if any."""
+    return next((region for region in candidates if region != me), None)

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     READ = "read"
     MERGEABLE = "mergeable"
     VERSIONED = "versioned"
+    #: For whoever serves a zone now: its home regions in order, and any other that may, until one does.
+    SERVED = "served"
 
 
 def kind_of(entity: Entity) -> Kind:
@@ -74,7 +76,8 @@ def route(
     """Decide where a request goes.
 
     A versioned write goes to the zone's first home region that is well, wherever the client is, and to no
-    other: two regions that took turns would make conflicts. Who prefers a region gets that one or a refusal.
+    other: two regions that took turns would make conflicts. What only one region serves goes there first as
+    well, and then to the others in turn. Who prefers a region gets that one or a refusal.
 
     Args:
         topology: places, distances and regions.
@@ -102,14 +105,16 @@ def route(
         return Routing((), lawful, "region-not-lawful")
     candidates = [r for r in distances if r in serving] if preference == AUTO else [preference]
     candidates = [r for r in candidates if health.get(r, True)]
-    if kind is Kind.VERSIONED and preference == AUTO and zone is not None:
+    if kind in (Kind.VERSIONED, Kind.SERVED) and preference == AUTO and zone is not None:
         homes = [*topology.zones[zone].regions] if zone in topology.zones else []
         rank = {home: number for number, home in enumerate(homes)}
         candidates.sort(key=lambda r: (weights.get(r, _FULL) == 0, rank.get(r, len(homes)), r))
-        candidates = candidates[:1]
+        candidates = candidates if kind is Kind.SERVED else candidates[:1]
     if not candidates:
         return Routing((), lawful, "no-lawful-target")
     shares = _shares([weights.get(r, _FULL) for r in candidates])
+    if kind is Kind.SERVED:
+        shares = [1.0, *(0.0 for _ in candidates[1:])]
     return Routing(tuple(Target(r, distances[r], s) for r, s in zip(candidates, shares, strict=True)), lawful)
 
 

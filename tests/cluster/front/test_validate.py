@@ -40,17 +40,13 @@ def documents(topology: Topology, folder: Path) -> dict[str, str]:
     for kind, traced in TRACED.items():
         # Each place has ten thousand lines; with traces, one speaks for all.
         ports = places if traced is None else dict([*places.items()][:1])
-        resources, _ = edge_files(
-            replace(edge, ports=ports, otlp=traced), topology, traffic, inline=True
-        )
+        resources, _ = edge_files(replace(edge, ports=ports, otlp=traced), topology, traffic, inline=True)
         found[f"edge.{kind}"] = static("edge", resources)
         for number, name in enumerate(topology.regions):
             # Each region once; those with traces and those without take turns.
             if number % 2 == (traced is None):
                 egress = {peer: (22000 + n, 23000 + n) for n, peer in enumerate(topology.peers(name))}
-                site = replace(
-                    region, region=name, egress=egress, otlp=traced, limits=topology.front.limits
-                )
+                site = replace(region, region=name, egress=egress, otlp=traced, limits=topology.front.limits)
                 found[name] = static(name, gateway_files(site))
     return found
 

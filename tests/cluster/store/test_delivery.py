@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -396,7 +397,7 @@ def test_no_message_is_given_to_two_at_a_time_and_none_is_skipped(bus: Bus, serv
     assert len(got) == len({message for message, _, _ in got}) == 48
     when = {message: (at, upto) for message, at, upto in got}
     for messages in sent.values():
-        for earlier, later in zip(messages, messages[1:], strict=False):
+        for earlier, later in pairwise(messages):
             assert when[earlier][1] <= when[later][0], "the earlier was still held"
 
 

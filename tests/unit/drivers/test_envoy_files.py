@@ -30,14 +30,17 @@ def find(value: Any, name: str) -> Iterator[Any]:
 
 def test_a_gateway_has_the_guides_figures() -> None:
     told = json.loads(static("x", gateway_files(SITE)))
-    (breakers,) = find(told, "thresholds")
+    breakers, waiting = find(told, "thresholds")
     assert (breakers[0]["max_connections"], breakers[0]["max_pending_requests"]) == (100, 10)
-    (outlier,) = find(told, "outlier_detection")
+    assert waiting[0]["max_connections"] == 1024, "who waits takes no connection from the others"
+    outlier, _ = find(told, "outlier_detection")
     assert outlier["consecutive_local_origin_failure"] == 5
     assert outlier["enforcing_consecutive_local_origin_failure"] == 100
     assert (outlier["interval"], outlier["base_ejection_time"]) == ("10s", "30s")
     assert outlier["max_ejection_percent"] == 50
-    for action in (a for a in find(told, "route") if isinstance(a, dict)):
+    actions = [a for a in find(told, "route") if isinstance(a, dict)]
+    assert {a["cluster"] for a in actions} == {"server", "waiting"}
+    for action in (a for a in actions if a["cluster"] == "server"):
         assert action["timeout"] == "30s"
         assert action["retry_policy"]["num_retries"] == 3
         assert action["retry_policy"]["per_try_timeout"] == "10s"

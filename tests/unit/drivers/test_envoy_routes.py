@@ -50,6 +50,8 @@ def holds(matcher: http_api.HeaderMatcher, headers: dict[str, str]) -> bool:
 def leads(match: http_api.RouteMatch, path: str) -> bool:
     if match.path is not None:
         return path == match.path
+    if match.safe_regex is not None:
+        return re.fullmatch(match.safe_regex.regex, path) is not None
     if match.path_separated_prefix is not None:
         return path == match.path_separated_prefix or path.startswith(f"{match.path_separated_prefix}/")
     return path.startswith(match.prefix or "")
@@ -97,6 +99,37 @@ def test_every_route_leads_to_lawful_regions_only(told: Traffic, place: str) -> 
                         assert regions(found) <= lawful, (found.name, headers)
                         if found.direct_response is None:
                             assert preference in ("auto", *regions(found))
+
+
+@settings(max_examples=20, deadline=None)
+@given(traffic, st.sampled_from([*LOCAL.places]))
+def test_inboxes_are_asked_for_at_home_first_and_then_where_else_they_may_be(
+    told: Traffic, place: str
+) -> None:
+    config, _ = table(LOCAL, told, place)
+    for zone, declared in LOCAL.zones.items():
+        lawful = told.rights.lawful(zone, "message")
+        for path in ("/api/v1/inboxes/x/claim", "/api/v1/inboxes/x/events", "/api/v1/inboxes/x/stream"):
+            headers = {":method": "POST", "x-data-sovereignty": zone}
+            found = first(config, path, headers)
+            assert regions(found) <= lawful
+            if found.route is None:
+                continue
+            (order,) = clusters(found)
+            asked = order.partition("/")[2].split("+")
+            well = [r for r in asked if told.weights.get(r, 100)] or asked
+            homes = [r for r in declared.regions if r in well]
+            assert well[: len(homes)] == homes
+            retries = found.route.retry_policy
+            assert retries is not None
+            assert (421 in retries.retriable_status_codes) == (len(asked) > 1)
+            streams = not path.endswith("claim")
+            assert found.route.timeout == ("0s" if streams else "30s")
+            assert bool(found.route.upgrade_configs) == streams
+        for preference in lawful:
+            found = first(config, "/api/v1/inboxes/x/claim", headers | {"x-region-preference": preference})
+            if found.route is not None and found.route.retry_policy is not None:
+                assert 421 not in found.route.retry_policy.retriable_status_codes
 
 
 @settings(max_examples=20, deadline=None)

@@ -87,6 +87,7 @@ class Http1ProtocolOptions(Message):
 
 
 class Http2ProtocolOptions(Message):
+    allow_connect: bool = False
     max_concurrent_streams: int = 0
     initial_stream_window_size: int = 0
     initial_connection_window_size: int = 0

@@ -21,15 +21,19 @@ from acgs2.drivers.envoy.parts import (
     outlier_detection,
     seconds,
     server_tls,
+    waiting_breakers,
 )
 from acgs2.drivers.envoy.stats import stats
 from acgs2.drivers.envoy.traces import tracing
+from acgs2.drivers.envoy.waiting import as_stream, inboxes, streams
 from acgs2.model import entities
 from acgs2.topology import Clients, Failover, Limits
 
 __all__ = ["GatewaySite", "edge_uri", "front_name", "gateway_files", "region_uri"]
 
 _SERVER = "server"
+#: The same, for those who wait there: they must not take the connections of those who do not.
+_WAITING = "waiting"
 _TRIES = "connect-failure,refused-stream"
 #: Tells which name a client asks for.
 _INSPECTOR = api.Extension(name="tls_inspector", typed_config=api.TlsInspector())
@@ -87,6 +91,7 @@ def gateway_files(site: GatewaySite) -> Resources:
         listeners=[_front(site, traced), _mesh(site), *egress, *own],
         clusters=[
             _server(site),
+            _waiting(site),
             local_cluster("database", site.database_port),
             *(_peer(site, peer, port) for peer, (_, port) in site.egress.items()),
             *collectors,
@@ -147,6 +152,15 @@ def _table(site: GatewaySite) -> http_api.RouteConfiguration:
         )
         return http_api.Route(name=name, match=match, route=action)
 
+    def wait_for(name: str, match: http_api.RouteMatch) -> http_api.Route:
+        retries = http_api.RetryPolicy(
+            retry_on=_TRIES, num_retries=site.limits.retries, per_try_timeout=seconds(site.limits.timeout_s)
+        )
+        action = http_api.RouteAction(
+            cluster=_WAITING, timeout=seconds(site.limits.timeout_s), retry_policy=retries
+        )
+        return http_api.Route(name=name, match=match, route=action)
+
     metrics = direct(
         "metrics",
         http_api.RouteMatch(path_separated_prefix="/metrics"),
@@ -159,12 +173,15 @@ def _table(site: GatewaySite) -> http_api.RouteConfiguration:
         to_server(e.path, http_api.RouteMatch(path_separated_prefix=f"/api/v1/{e.path}"))
         for e in entities().values()
     ]
+    waiting = [as_stream(wait_for("streams", streams())), wait_for("inboxes", inboxes())]
     rest = [
         to_server("health", http_api.RouteMatch(path_separated_prefix="/health")),
         to_server("api", http_api.RouteMatch(prefix="/api/")),
         to_server("other", http_api.RouteMatch(prefix="/")),
     ]
-    host = http_api.VirtualHost(name="region", domains=["*"], routes=[malformed(), metrics, *named, *rest])
+    host = http_api.VirtualHost(
+        name="region", domains=["*"], routes=[malformed(), metrics, *waiting, *named, *rest]
+    )
     return http_api.RouteConfiguration(
         name="gateway",
         virtual_hosts=[host],
@@ -178,6 +195,14 @@ def _server(site: GatewaySite) -> api.Cluster:
     made.outlier_detection = outlier_detection(site.limits)
     made.health_checks = [near_check("/health/live", site.failover)]
     # Shorter than the server keeps an unused connection, so that none is used just as it is closed.
+    made.typed_extension_protocol_options = http1_options(idle_s=5)
+    return made
+
+
+def _waiting(site: GatewaySite) -> api.Cluster:
+    made = local_cluster(_WAITING, site.server_port)
+    made.circuit_breakers = waiting_breakers()
+    made.outlier_detection = outlier_detection(site.limits)
     made.typed_extension_protocol_options = http1_options(idle_s=5)
     return made
 

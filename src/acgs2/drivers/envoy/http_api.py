@@ -14,6 +14,7 @@ from acgs2.drivers.envoy.api import (
     HttpProtocolOptions,
     HttpService,
     Message,
+    RegexMatcher,
     RuntimeUInt32,
     StringMatcher,
     SubstitutionFormatString,
@@ -34,6 +35,7 @@ class RouteMatch(Message):
     prefix: str | None = None
     path: str | None = None
     path_separated_prefix: str | None = None
+    safe_regex: RegexMatcher | None = None
     headers: Sequence[HeaderMatcher] = ()
 
 
@@ -77,9 +79,14 @@ class RetryPolicy(Message):
     host_selection_retry_max_attempts: int = 0
 
 
+class UpgradeConfig(Message):
+    upgrade_type: str
+
+
 class RouteAction(Message):
     timeout: str
-    retry_policy: RetryPolicy
+    retry_policy: RetryPolicy | None = None
+    upgrade_configs: Sequence[UpgradeConfig] = ()
     cluster: str | None = None
     prefix_rewrite: str = ""
     weighted_clusters: WeightedCluster | None = None

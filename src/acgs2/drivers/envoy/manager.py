@@ -95,6 +95,7 @@ def http_manager(
             max_headers_count=100,
         ),
         http2_protocol_options=api.Http2ProtocolOptions(
+            allow_connect=not edge,
             max_concurrent_streams=100 if edge else 1000,
             initial_stream_window_size=64 * 1024,
             initial_connection_window_size=1024 * 1024,

@@ -24,6 +24,7 @@ __all__ = [
     "seconds",
     "server_tls",
     "socket_cluster",
+    "waiting_breakers",
 ]
 
 NEVER = "0s"
@@ -145,6 +146,18 @@ def _cluster(name: str, address: api.Address) -> api.Cluster:
     )
 
 
+def waiting_breakers() -> api.CircuitBreakers:
+    """Return how many may wait for something to come: each has a connection of its own, and does nothing."""
+    most = api.Thresholds(
+        max_connections=_EDGE_REQUESTS,
+        max_pending_requests=_EDGE_REQUESTS,
+        max_requests=_EDGE_REQUESTS,
+        max_retries=_EDGE_REQUESTS,
+        track_remaining=True,
+    )
+    return api.CircuitBreakers(thresholds=[most])
+
+
 def circuit_breakers(limits: Limits) -> api.CircuitBreakers:
     """Return how much may be under way to a region at once."""
     most = api.Thresholds(
@@ -235,7 +248,8 @@ def http2_options(failover: Failover, *, idle_s: float) -> dict[str, api.Message
     alive = api.KeepaliveSettings(
         interval=seconds(failover.interval_s), timeout=seconds(failover.interval_s * failover.failures)
     )
-    two = api.Http2ProtocolOptions(connection_keepalive=alive)
+    # WebSockets go over the same connection (RFC 8441).
+    two = api.Http2ProtocolOptions(connection_keepalive=alive, allow_connect=True)
     return _options(api.ExplicitHttpConfig(http2_protocol_options=two), idle_s)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from acgs2.drivers.envoy import api, http_api
 from acgs2.drivers.envoy.answers import NOTHING_STORED, direct, malformed
 from acgs2.drivers.envoy.parts import seconds
+from acgs2.drivers.envoy.waiting import as_stream, inboxes, streams
 from acgs2.model import entities
 from acgs2.model.entity import Entity, Residency, Strategy
 from acgs2.plan import Kind, Rights, Routing, kind_of, route
@@ -21,6 +22,8 @@ PREFERENCE = "x-region-preference"
 _ANYWHERE = "connect-failure,refused-stream,reset,retriable-status-codes"
 _CODES = (502, 503, 504)
 _NEVER_BEGAN = "connect-failure,refused-stream,reset-before-request"
+#: Another region serves it, and the next one may be that.
+_ELSEWHERE = 421
 Order = tuple[str, tuple[str, ...]]
 
 
@@ -96,20 +99,34 @@ class _Table:
         yield from self._zoneless()
 
     def _zone(self, zone: str) -> Iterator[http_api.Route]:
+        message = entities()["message"]
+        yield from map(as_stream, self._choices(zone, streams(), message, "streams", [_SERVED]))
+        yield from map(self._patient, self._choices(zone, inboxes(), message, "inboxes", [_SERVED]))
         for entity in [e for e in entities().values() if e.residency is Residency.ZONE]:
             path = http_api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
-            yield from self._choices(zone, path, entity)
+            yield from self._choices(zone, path, entity, entity.path)
         # Whatever the path: who mistypes it sends the same body.
-        yield from self._choices(zone, http_api.RouteMatch(prefix="/"), None)
+        yield from self._choices(zone, http_api.RouteMatch(prefix="/"), None, "api")
+
+    def _patient(self, route: http_api.Route) -> http_api.Route:
+        """Return a route whose one try may take as long as all of it: who claims waits for what comes."""
+        if route.route is not None and route.route.retry_policy is not None:
+            route.route.retry_policy.per_try_timeout = route.route.timeout
+        return route
 
     def _choices(
-        self, zone: str, path: http_api.RouteMatch, entity: Entity | None
+        self,
+        zone: str,
+        path: http_api.RouteMatch,
+        entity: Entity | None,
+        what: str,
+        classes: Sequence[_Class] = (),
     ) -> Iterator[http_api.Route]:
         """Yield the routes of one zone and path: left to us, a lawful region, an unlawful one."""
-        name = f"{zone} {entity.path if entity else 'api'}"
+        name = f"{zone} {what}"
         about = _header(ZONE, zone)
         lawful: tuple[str, ...] = ()
-        for each in _classes(entity):
+        for each in classes or _classes(entity):
             decided = self._decide(zone, "auto", entity, each.kind)
             lawful = decided.lawful
             match = _match(path, [about, *each.headers, _auto()])
@@ -134,15 +151,19 @@ class _Table:
         for entity in [e for e in entities().values() if e.residency is Residency.ZONE]:
             path = http_api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
             yield _zone_missing(f"{entity.path} zone missing", _match(path, [writes]))
+        yield from map(as_stream, self._to_any("streams", streams(), [_SERVED]))
+        yield from map(self._patient, self._to_any("inboxes", inboxes(), [_SERVED]))
         # What operators do to the register, and to one region.
         yield from self._to_any("api", http_api.RouteMatch(prefix="/api/v1/"))
         anything = http_api.RouteMatch(prefix="/")
         yield _zone_missing("zone missing", _match(anything, [writes]))
         yield from self._to_any("any", anything)
 
-    def _to_any(self, name: str, path: http_api.RouteMatch) -> Iterator[http_api.Route]:
+    def _to_any(
+        self, name: str, path: http_api.RouteMatch, classes: Sequence[_Class] = ()
+    ) -> Iterator[http_api.Route]:
         """Yield the routes of what is about no zone, to all regions that serve clients."""
-        for each in _classes(None):
+        for each in classes or _classes(None):
             decided = self._decide(None, "auto", None, each.kind)
             yield self._to(f"{name} {each.name}", _match(path, [*each.headers, _auto()]), decided, each)
             for region in decided.lawful:
@@ -188,7 +209,7 @@ class _Table:
         action = http_api.RouteAction(
             weighted_clusters=http_api.WeightedCluster(clusters=self._weighted(decided)),
             timeout=seconds(limits.timeout_s),
-            retry_policy=_retry(each, limits),
+            retry_policy=_retry(each, limits, alone=len(decided.targets) == 1),
         )
         return http_api.Route(name=name, match=match, route=action)
 
@@ -231,12 +252,17 @@ def _classes(entity: Entity | None) -> list[_Class]:
     return found
 
 
-def _retry(each: _Class, limits: Limits) -> http_api.RetryPolicy:
+#: What is asked of whoever serves a zone's inboxes may be asked of the next region as well: a claim that
+#: nobody heard of ends by itself, and the rest may be done twice.
+_SERVED = _Class("served", Kind.SERVED, [], _ANYWHERE, (_ELSEWHERE, *_CODES))
+
+
+def _retry(each: _Class, limits: Limits, *, alone: bool) -> http_api.RetryPolicy:
     return http_api.RetryPolicy(
         retry_on=each.retry_on,
         num_retries=limits.retries,
         per_try_timeout=seconds(limits.per_try_s),
-        retriable_status_codes=[*each.codes],
+        retriable_status_codes=[code for code in each.codes if not (alone and code == _ELSEWHERE)],
         retriable_headers=[_header(NOTHING_STORED, "", present=True)]
         if "retriable-headers" in each.retry_on
         else [],
@@ -269,7 +295,10 @@ def _zone_missing(name: str, match: http_api.RouteMatch) -> http_api.Route:
 
 def _match(path: http_api.RouteMatch, headers: Sequence[http_api.HeaderMatcher]) -> http_api.RouteMatch:
     return http_api.RouteMatch(
-        prefix=path.prefix, path_separated_prefix=path.path_separated_prefix, headers=[*headers]
+        prefix=path.prefix,
+        path_separated_prefix=path.path_separated_prefix,
+        safe_regex=path.safe_regex,
+        headers=[*headers],
     )
 
 

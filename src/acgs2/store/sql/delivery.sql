@@ -25,17 +25,22 @@ ORDER BY at, message_id LIMIT %(limit)s
 -- name: requeue
 SELECT acgs.requeue(%(agent)s, %(tenant)s, %(messages)s)
 -- name: depth
-SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FILTER (WHERE state = 'claimed') FROM acgs.delivery
+SELECT count(*) FILTER (WHERE state = 'ready') AS ready, count(*) FILTER (WHERE state = 'claimed') AS claimed FROM acgs.delivery
 WHERE agent = %(agent)s AND tenant_id = %(tenant)s AND state <> 'done'
--- What became of one message here, agent by agent.
+-- What became of one message here, agent by agent: for its sender and its receivers, those of their tenant, or all.
 -- name: deliveries
-SELECT d.agent, d.tenant_id, CASE WHEN d.state = 'claimed' AND d.hold_until <= clock_timestamp() THEN 'ready' ELSE d.state END AS state,
-    d.attempts, d.generation, s.region, NULL::text AS reason, NULL::timestamptz AS at, d.zone
-FROM acgs.delivery AS d CROSS JOIN acgs.self AS s WHERE d.message_id = %(message_id)s AND (%(tenant)s::uuid IS NULL OR d.tenant_id = %(tenant)s)
-UNION ALL
-SELECT d.agent, d.tenant_id, 'dead', d.attempts, NULL, s.region, d.reason, d.at, d.zone
-FROM acgs.dead_letter AS d CROSS JOIN acgs.self AS s WHERE d.message_id = %(message_id)s AND (%(tenant)s::uuid IS NULL OR d.tenant_id = %(tenant)s)
-UNION ALL
-SELECT d.agent, d.tenant_id, 'done', d.attempts, d.generation, d.region, NULL, d.at, NULL
-FROM acgs.delivered AS d WHERE d.message_id = %(message_id)s AND (%(tenant)s::uuid IS NULL OR d.tenant_id = %(tenant)s)
-ORDER BY 1, 8
+WITH found AS (
+    SELECT d.agent, d.tenant_id, CASE WHEN d.state = 'claimed' AND d.hold_until <= clock_timestamp() THEN 'ready' ELSE d.state END AS state,
+        d.attempts, d.generation, s.region, NULL::text AS reason, NULL::timestamptz AS at
+    FROM acgs.delivery AS d CROSS JOIN acgs.self AS s WHERE d.message_id = %(message_id)s
+    UNION ALL
+    SELECT d.agent, d.tenant_id, 'dead', d.attempts, NULL, s.region, d.reason, d.at
+    FROM acgs.dead_letter AS d CROSS JOIN acgs.self AS s WHERE d.message_id = %(message_id)s
+    UNION ALL
+    SELECT d.agent, d.tenant_id, 'done', d.attempts, d.generation, d.region, NULL, d.at
+    FROM acgs.delivered AS d WHERE d.message_id = %(message_id)s
+)
+SELECT f.* FROM found AS f LEFT JOIN acgs.message AS m ON m.key = %(message_id)s
+WHERE (%(tenant)s::uuid IS NULL OR %(tenant)s::uuid IN (f.tenant_id, m.tenant_id))
+    AND (%(agent)s::text IS NULL OR %(agent)s IN (f.agent::text, m.from_agent::text))
+ORDER BY f.agent, f.at

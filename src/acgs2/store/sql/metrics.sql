@@ -35,5 +35,9 @@ FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_stats AS p ON p.schemaname = 'acgs' AND p.tablename = c.relname AND p.attname = %(column)s
 CROSS JOIN LATERAL unnest(p.most_common_vals::text::text[], p.most_common_freqs) AS v (value, share)
 WHERE c.oid = ('acgs.' || quote_ident(%(table)s))::regclass
+-- name: deliveries
+SELECT state, count(*) FROM acgs.delivery WHERE state <> 'done' GROUP BY state
+-- name: dead_letters
+SELECT reason, count(*) FROM acgs.dead_letter GROUP BY reason
 -- name: conflicts
 SELECT entity, count(*) FROM acgs.conflict GROUP BY entity

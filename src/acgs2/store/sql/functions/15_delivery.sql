@@ -2,8 +2,8 @@
 -- Twin of acgs2.bus.claims; a property test compares both.
 
 -- Makes deliveries of messages that may be delivered, to an agent or to those who subscribed to the topic, and wakes
--- who serves them. `again`: some of it may have been made before.
-CREATE OR REPLACE FUNCTION acgs.deliver(chosen uuid[], again boolean) RETURNS void
+-- who serves them. `topics`: some may be for a topic; `again`: some of it may have been made before.
+CREATE OR REPLACE FUNCTION acgs.deliver(chosen uuid[], topics boolean, again boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
     woken uuid[];
@@ -18,7 +18,7 @@ BEGIN
         UNION ALL
         SELECT m.key, m.hlc, s.agent_id, m.tenant_id, m.zone, m.conversation_id, m.priority, m.expires_at
         FROM acgs.message AS m JOIN acgs.subscription AS s ON s.tenant_id = m.tenant_id AND s.topic = m.topic AND NOT s.erased
-        WHERE m.key = ANY (chosen) AND m.topic IS NOT NULL AND acgs.deliverable(m.key, m.decision, m.erased)
+        WHERE topics AND m.key = ANY (chosen) AND m.topic IS NOT NULL AND acgs.deliverable(m.key, m.decision, m.erased)
             -- Nobody is subscribed by another tenant.
             AND NOT EXISTS (SELECT FROM acgs.agent AS a WHERE a.key = s.agent_id AND a.tenant_id <> s.tenant_id)
     ), made AS (
@@ -36,7 +36,7 @@ BEGIN
     PERFORM acgs.wake_agents(woken);
 END
 $fn$;
-REVOKE EXECUTE ON FUNCTION acgs.deliver(uuid[], boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION acgs.deliver(uuid[], boolean, boolean) FROM PUBLIC;
 
 -- Returns whether a message may be delivered: allowed at once, or held and then allowed.
 CREATE OR REPLACE FUNCTION acgs.deliverable(p_key uuid, p_decision text, p_erased boolean) RETURNS boolean
@@ -80,10 +80,12 @@ CREATE OR REPLACE FUNCTION acgs.message_came() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 DECLARE
     chosen uuid[];
+    topics boolean;
 BEGIN
-    SELECT array_agg(c.key) INTO chosen FROM changed AS c WHERE c.decision <> 'deny' AND NOT c.erased;
+    SELECT array_agg(c.key), bool_or(c.topic IS NOT NULL) INTO chosen, topics FROM changed AS c
+    WHERE c.decision <> 'deny' AND NOT c.erased;
     IF chosen IS NOT NULL THEN
-        PERFORM acgs.deliver(chosen, false);
+        PERFORM acgs.deliver(chosen, topics, false);
     END IF;
     RETURN NULL;
 END
@@ -105,7 +107,7 @@ BEGIN
     IF judged IS NOT NULL THEN
         PERFORM acgs.withdraw_deliveries(ARRAY(SELECT c.key FROM changed AS c
             WHERE c.key = ANY (judged) AND NOT acgs.deliverable(c.key, c.decision, c.erased)));
-        PERFORM acgs.deliver(judged, true);
+        PERFORM acgs.deliver(judged, true, true);
     END IF;
     RETURN NULL;
 END
@@ -133,7 +135,7 @@ BEGIN
         PERFORM acgs.withdraw_deliveries(denied);
     END IF;
     IF allowed IS NOT NULL THEN
-        PERFORM acgs.deliver(allowed, true);
+        PERFORM acgs.deliver(allowed, true, true);
     END IF;
     RETURN NULL;
 END
@@ -149,7 +151,7 @@ BEGIN
         AND m.key >= acgs.first_uuid(c.hlc - 10000000) AND m.topic = c.topic AND m.hlc >= c.hlc AND NOT m.erased
     WHERE NOT c.erased;
     IF missed IS NOT NULL THEN
-        PERFORM acgs.deliver(missed, true);
+        PERFORM acgs.deliver(missed, true, true);
     END IF;
     RETURN NULL;
 END
@@ -170,6 +172,12 @@ LANGUAGE sql SECURITY DEFINER AS $fn$
     WHERE i.generation <= excluded.generation AND (i.generation, i.serving) <> (excluded.generation, excluded.serving)
 $fn$;
 REVOKE EXECUTE ON FUNCTION acgs.serve_inboxes(text, bigint, boolean) FROM PUBLIC;
+
+-- Returns whether this region serves a zone's inboxes in a generation.
+CREATE OR REPLACE FUNCTION acgs.is_served(p_zone text, p_generation bigint) RETURNS boolean
+LANGUAGE sql STABLE AS $fn$
+    SELECT EXISTS (SELECT FROM acgs.inbox AS i WHERE i.zone = p_zone AND i.generation = p_generation AND i.serving)
+$fn$;
 
 -- Returns whether a delivery is held by somebody in a generation.
 CREATE OR REPLACE FUNCTION acgs.is_held(d acgs.delivery, p_generation bigint, now timestamptz) RETURNS boolean
@@ -319,7 +327,7 @@ BEGIN
     -- A claim that is lost with the database is made again; the receiver has seen the message twice then.
     PERFORM set_config('synchronous_commit', 'off', true);
     FOR one IN
-        SELECT (r.ordinality - 1)::integer AS n, (r.value ->> 'agent')::uuid AS agent, (r.value ->> 'tenant')::uuid AS tenant,
+        SELECT (r.ordinality - 1)::integer AS n, (r.value ->> 'agent')::uuid AS agent, (r.value ->> 'tenant')::uuid AS tenant, i.zone,
             (r.value ->> 'generation')::bigint AS generation, (r.value ->> 'limit')::integer AS most,
             make_interval(secs => (r.value ->> 'hold_s')::float8) AS hold
         FROM jsonb_array_elements(asked) WITH ORDINALITY AS r
@@ -328,6 +336,8 @@ BEGIN
     LOOP
         given := acgs.claim_for(one.agent, one.tenant, one.generation, one.most, one.hold, max_attempts);
         CONTINUE WHEN given = '{}';
+        -- It was not known here where the agent belongs when the message came.
+        UPDATE acgs.delivery AS d SET zone = one.zone WHERE d.message_id = ANY (given) AND d.agent = one.agent AND d.zone <> one.zone;
         RETURN QUERY SELECT one.n, d.claim, d.attempts, d.hold_until, d.message_id, acgs.message_shown(g.key)
             FROM unnest(given) WITH ORDINALITY AS g (key, i)
             JOIN acgs.delivery AS d ON d.message_id = g.key AND d.agent = one.agent ORDER BY g.i;
@@ -368,6 +378,7 @@ BEGIN
     ), done AS (
         UPDATE acgs.delivery AS d SET state = 'done' FROM asked AS k JOIN locked AS l ON l.message_id = k.message_id AND l.agent = k.agent
         WHERE d.message_id = k.message_id AND d.agent = k.agent AND d.state = 'claimed' AND d.claim = k.claim AND d.generation = k.generation
+            AND acgs.is_served(d.zone, k.generation)
         RETURNING d.message_id, d.agent, d.accepted_us
     )
     SELECT (k.i - 1)::integer, CASE WHEN e.message_id IS NOT NULL THEN 'done'
@@ -391,7 +402,7 @@ BEGIN
         UPDATE acgs.delivery AS d SET state = 'ready', claim = NULL, hold_until = NULL,
             not_before = CASE WHEN delay_s > 0 THEN clock_timestamp() + make_interval(secs => delay_s) END
         FROM asked AS k WHERE d.message_id = k.message_id AND d.agent = p_agent AND d.state = 'claimed' AND d.claim = k.claim
-            AND d.generation = p_generation
+            AND d.generation = p_generation AND acgs.is_served(d.zone, p_generation)
         RETURNING d.message_id
     )
     SELECT (k.i - 1)::integer, CASE WHEN e.message_id IS NOT NULL THEN 'returned' ELSE 'lapsed' END
