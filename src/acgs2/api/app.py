@@ -12,7 +12,9 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.constitution import HANDLERS as CONSTITUTION
 from acgs2.api.governance import run_governance
+from acgs2.api.halts import HANDLERS as HALTS
 from acgs2.api.health import HANDLERS as HEALTH
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
@@ -20,6 +22,7 @@ from acgs2.api.messages import with_messages
 from acgs2.api.observe import observed
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.pairs import run_pairs
+from acgs2.api.policies import ACTS as POLICIES
 from acgs2.api.problems import HANDLERS as PROBLEMS
 from acgs2.api.quarantine import HANDLERS as QUARANTINE
 from acgs2.api.region import RegionServer
@@ -111,8 +114,13 @@ def create_app(server: RegionServer) -> Litestar:
             *REPAIR,
             *QUARANTINE,
             *VOTERS,
+            *HALTS,
+            *CONSTITUTION,
             Router(
-                "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
+                "/api/v1",
+                route_handlers=[
+                    router_of(e, {**ACTS, **POLICIES}.get(e.name, [])) for e in entities().values()
+                ],
             ),
         ],
         exception_handlers=PROBLEMS,
