@@ -12,10 +12,16 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
+from acgs2.api.audit_log import run_audit
+from acgs2.api.audited import run_refusals
 from acgs2.api.constitution import HANDLERS as CONSTITUTION
+from acgs2.api.deciding import run_deciding
+from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
 from acgs2.api.governance import run_governance
 from acgs2.api.halts import HANDLERS as HALTS
 from acgs2.api.health import HANDLERS as HEALTH
+from acgs2.api.inbox_duty import run_inboxes
+from acgs2.api.inboxes import HANDLERS as INBOXES
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
 from acgs2.api.messages import with_messages
@@ -57,6 +63,10 @@ _DUTIES = (
     run_leader,
     run_governance,
     run_committer,
+    run_audit,
+    run_refusals,
+    run_inboxes,
+    run_deciding,
 )
 
 
@@ -77,17 +87,7 @@ def create_app(server: RegionServer) -> Litestar:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await server.pool.open(wait=False)
         await server.watcher.start()
-        duties = (
-            run_links,
-            run_tasks,
-            run_worker,
-            run_pairs,
-            run_repair,
-            run_leader,
-            run_governance,
-            run_committer,
-        )
-        running = [asyncio.create_task(_kept(duty, server)) for duty in duties]
+        running = [asyncio.create_task(_kept(duty, server)) for duty in _DUTIES]
         try:
             yield
         finally:
@@ -116,6 +116,8 @@ def create_app(server: RegionServer) -> Litestar:
             *VOTERS,
             *HALTS,
             *CONSTITUTION,
+            *INBOXES,
+            *DELIBERATIONS,
             Router(
                 "/api/v1",
                 route_handlers=[
@@ -140,5 +142,5 @@ def create_app(server: RegionServer) -> Litestar:
     application.state.server = server
     # Outside of everything: what has no route, or is refused before one is found, is counted too.
     handle = with_messages(application.asgi_handler, server)
-    application.asgi_handler = observed(handle, server.metrics, server.tracing)
+    application.asgi_handler = observed(handle, server.metrics, server.tracing, server.refusals)
     return application

@@ -83,7 +83,7 @@ class Amended(msgspec.Struct, kw_only=True):
 
 
 class Regions(msgspec.Struct, kw_only=True):
-    """By what each region says that it goes; null for one that does not answer. `agreed` if all say the same."""
+    """What each region says that it goes by, null for one that is silent; `agreed` if all say the same."""
 
     agreed: bool
     regions: dict[str, dict[str, Any] | None]

@@ -186,7 +186,7 @@ async def _note(server: RegionServer, principal: Principal, row: Mapping[str, An
         async with conn.transaction():
             if await (await conn.execute(_QUERIES["approve"].encode(), names)).fetchone():
                 body = {k: str(names[k]) for k in ("approver", "decision", "message_id", "tenant_id", "zone")}
-                await audit(conn, "approval", row["key"], body | {"at_us": now_us, "region": server.region})
+                await audit(conn, "approval", row["key"], body | {"region": server.region}, row["tenant_id"])
             else:
                 said = await (await conn.execute(_QUERIES["said"].encode(), names)).fetchone()
                 if said is None or said[0] != word.decision:

@@ -6,7 +6,6 @@ other routes. What it accepts is documented in the schema like everything else.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -85,7 +84,8 @@ def _problem(scope: Scope, response: Response[Any]) -> tuple[int, list[tuple[byt
 
 async def _take_in(server: RegionServer, scope: Scope, receive: Receive) -> tuple[int, bytes]:
     headers = _headers(scope)
-    principal = _principal(server, headers)
+    principal = scope["state"]["principal"] = _principal(server, headers)
+    _may_propose(principal)
     zone = headers.get(ZONE_HEADER)
     if not zone:
         raise InputError(
@@ -110,9 +110,11 @@ async def _accept(
         _constitutional(request, governed.constitution.id)
         between = await parties(request, server.agents)
         _not_halted(governed.halts, between)
+        if between.sender.zone != zone:
+            raise _refused("zone-mismatch", zone)
         _reaches(server, zone, between)
         verdict = judged(request, zone, between, governed.judge)
-        row = row_of(request, zone, principal.name, between, verdict, time.time_ns() // 1000)
+        row = row_of(request, zone, principal.name, between, verdict)
         stored = await server.committer.submit(row)
         if stored.outcome not in ("stale", "again"):
             break
@@ -214,14 +216,16 @@ def _principal(server: RegionServer, headers: dict[str, str]) -> Principal:
             "The request has no bearer token.",
             hint="Send `Authorization: Bearer TOKEN`; `acgs2 token` makes one.",
         )
-    principal = server.verifier.verify(token.strip())
+    return server.verifier.verify(token.strip())
+
+
+def _may_propose(principal: Principal) -> None:
     if principal.role not in _PROPOSERS or principal.tenant is None:
         raise ForbiddenError(
             "role-not-allowed",
             f"Who acts as {principal.role}{'' if principal.tenant else ' of no tenant'} sends no messages.",
             hint="Agents speak for themselves, services for the agents of their tenant.",
         )
-    return principal
 
 
 def _may_speak(principal: Principal, request: SendRequest) -> None:
@@ -261,7 +265,7 @@ def _reaches(server: RegionServer, zone: str, between: Parties) -> None:
     """Refuse what may not be held where its receiver is served."""
     if between.receiver is None or between.receiver.zone == zone:
         return
-    serving = server.inboxes.serving(between.receiver.zone)
+    serving = server.inboxes.served_in(between.receiver.zone)
     holders = server.rules.holders("message", zone)
     if serving not in holders:
         raise ResidencyError(

@@ -133,6 +133,26 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._redelivered = Counter(
+            "acgs2_inbox_redeliveries_total",
+            "Messages that were given to an agent again.",
+            registry=self.registry,
+        )
+        self._acknowledged = Histogram(
+            "acgs2_inbox_acknowledged_seconds",
+            "From a message's acceptance to its acknowledgement by its receiver.",
+            buckets=(*_BUCKETS_S, 30.0, 60.0, 300.0, 3600.0),
+            registry=self.registry,
+        )
+
+    def redelivered(self, number: int) -> None:
+        """Count messages that are given again."""
+        self._redelivered.inc(number)
+
+    def acknowledged(self, after_s: float) -> None:
+        """Measure how long a message took from its acceptance to its acknowledgement."""
+        self._acknowledged.observe(after_s)
+
     def answered(self, route: str, method: str, status: int, duration_s: float) -> None:
         """Count an answer; whatever is no method of HTTP's is `other`."""
         known = method if method in _METHODS else "other"

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from acgs2.api.audited import Refusals
 from acgs2.api.metrics import Metrics
 from acgs2.api.tracing import Tracing
 
@@ -18,6 +19,11 @@ __all__ = ["PROBLEM", "observed"]
 PROBLEM = "problem"
 #: The status of a request whose caller went away before it was answered; nobody got it.
 _GONE = 499
+#: Where refusals are audited: what agents, approvers and operators do under governance.
+_GOVERNED = tuple(
+    f"/api/v1/{name}"
+    for name in ("messages", "deliberations", "inboxes", "halts", "constitution", "policies", "audit")
+)
 _UNTRACED = ("/health", "/metrics")
 _TYPE = re.compile(r":\w+\}")
 
@@ -27,8 +33,8 @@ def _template(path: str) -> str:
     return _TYPE.sub("}", path) or "/"
 
 
-def observed(handle: ASGIApp, metrics: Metrics, tracing: Tracing) -> ASGIApp:
-    """Return the handler of an application with every request measured."""
+def observed(handle: ASGIApp, metrics: Metrics, tracing: Tracing, refusals: Refusals) -> ASGIApp:
+    """Return the handler of an application with every request measured, and what was refused noted."""
 
     async def measured(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,6 +67,8 @@ def observed(handle: ASGIApp, metrics: Metrics, tracing: Tracing) -> ASGIApp:
             metrics.answered(_route(scope), method, status, time.perf_counter() - began_s)
             if (reference := scope["state"].get(PROBLEM)) is not None:
                 metrics.problem(reference)
+                if scope["path"].startswith(_GOVERNED):
+                    refusals.note(_route(scope), reference, scope["state"].get("principal"))
 
     return measured
 

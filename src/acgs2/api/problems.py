@@ -38,6 +38,7 @@ _STATUS = {
     "version-mismatch": 412,
     "residency-not-lawful-here": 421,
     "other-region-preferred": 421,
+    "inbox-served-elsewhere": 421,
     "erased": 410,
     "append-only": 405,
     "media-type-unknown": 415,

@@ -139,6 +139,9 @@ class Records:
         if tenant is not None:
             conditions.append(sql.SQL("{} = %s").format(sql.Identifier(self._owner)))
             parameters.append(tenant)
+        if principal.role == "agent" and self._entity.name == "message":
+            conditions.append(sql.SQL("%s IN (from_agent, to_agent)"))
+            parameters.append(UUID(principal.subject))
         if after is not None:
             conditions.append(sql.SQL("key > %s"))
             parameters.append(after)
@@ -227,7 +230,7 @@ class Records:
             sql.SQL("SELECT {} FROM {} WHERE key = %s").format(self._shown, self._table), [key]
         )
         row = await cursor.fetchone()
-        if row is None or principal.tenant not in (None, str(row[self._owner])):
+        if row is None or not self._may_see(principal, row):
             raise NotFoundError(
                 "record-unknown",
                 f"There is no such {self._entity.name} here.",
@@ -236,6 +239,14 @@ class Records:
         if row["erased"]:
             raise _erased()
         return self.show(row)
+
+    def _may_see(self, principal: Principal, row: Mapping[str, Any]) -> bool:
+        """Return whether a record is the bearer's; a message is its receiver's too."""
+        if self._entity.name != "message":
+            return principal.tenant in (None, str(row[self._owner]))
+        if principal.role == "agent":
+            return principal.subject in (str(row["from_agent"]), str(row["to_agent"]))
+        return principal.tenant in (None, str(row["tenant_id"]), str(row["to_tenant_id"]))
 
     async def _update(
         self,

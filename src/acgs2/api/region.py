@@ -15,15 +15,18 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from acgs2.api.agreement import register_for
+from acgs2.api.audited import Refusals
 from acgs2.api.facts import Facts
 from acgs2.api.governance import Governance
 from acgs2.api.in_force import first_documents
+from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
 from acgs2.bus.agents import Agents, Known
 from acgs2.bus.committer import Committer
+from acgs2.bus.desk import Receiver
 from acgs2.consensus import Documents, Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
@@ -56,6 +59,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Amenders' public keys, for a constitution that leaves them to be filled in.
     amender_keys: dict[str, str] = {}
     pair_timeout_s: float = 5.0
+    #: Its own keys for audit log and witnessing, and everybody's public ones; no log is kept without.
+    audit_key_path: str | None = None
+    audit_keys_path: str | None = None
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
 
@@ -150,12 +156,17 @@ class RegionServer:
             reconnect_timeout=60,
         )
         self.facts = Facts(self.pool)
+        self.refusals = Refusals()
         self.agents = Agents(self._load_agents)
         self.committer = Committer(
             config.database,
             lambda zone: () if zone in self.alone else self.peers_for(zone),
             self.confirmed,
         )
+        #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
+        self.inboxes = inboxes_for(self)
+        #: Agents as the database last had them, and when (monotonic) it was asked.
+        self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""

@@ -65,14 +65,11 @@ def judged(request: SendRequest, zone: str, between: Parties, judge: Judge) -> V
     )
 
 
-def row_of(
-    request: SendRequest, zone: str, proposer: str, between: Parties, verdict: Verdict, now_us: int
-) -> Row:
+def row_of(request: SendRequest, zone: str, proposer: str, between: Parties, verdict: Verdict) -> Row:
     """Return what is stored of a judged request."""
     salt = os.urandom(_SALT_BYTES).hex()
     digest = digest_of(request, zone)
     leaf = {
-        "at_us": now_us,
         "commitment": commitment(salt, digest),
         "constitution": verdict.constitution_digest,
         "decision": verdict.decision,

@@ -159,14 +159,19 @@ class Lease:
             self._holding = self._holding.agreed(seen.value, seen.value, self._clock_s(), self._clock_s())
         return seen
 
-    async def release(self) -> None:
-        """Give it up at once, so that another need not wait; raises UnavailableError."""
+    async def release(self, to: str | None = None) -> None:
+        """Give it up at once, so that another need not wait; raises UnavailableError.
+
+        Args:
+            to: who shall have it next; noted for whoever asks who may take it.
+        """
         mine = self._holding
         self._holding = replace(mine, until_s=float("-inf"))
 
         def decide(value: Any) -> Any:
             if value is None or (value["holder"], value["term"]) != (mine.me, mine.term):
                 return value
-            return {**value, "holder": None, "count": value["count"] + 1}
+            named = {"next": to} if to is not None else {}
+            return {**value, "holder": None, "count": value["count"] + 1, **named}
 
         await self._register.change(self._key, decide)

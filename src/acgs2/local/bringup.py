@@ -20,6 +20,7 @@ import psycopg
 
 from acgs2 import policy, store
 from acgs2.api.tokens import create_keys
+from acgs2.audit.keys import PUBLIC, create_audit_keys, key_name, private_path
 from acgs2.drivers.envoy import Traffic
 from acgs2.errors import RuntimeFault
 from acgs2.local.amenders import create_amenders, public_keys
@@ -126,6 +127,7 @@ class Bringup:
                 await asyncio.to_thread(self._found, region)
         self.children += [self._postgres(region) for region in new]
         await asyncio.gather(*(self._database(region) for region in new))
+        await asyncio.to_thread(self._keys)
         for region in have:
             self._server(region)
             server = self._child(region, "server")
@@ -216,6 +218,8 @@ class Bringup:
             "constitution": str(state.constitution_path),
             "amender_keys": dict(public_keys(state.amenders)),
             "jwks_path": str(state.path / "secrets" / "jwks.json"),
+            "audit_key_path": str(private_path(state.path / "secrets", region)),
+            "audit_keys_path": str(state.path / "secrets" / PUBLIC),
             "otlp": state.topology.observability.otlp,
         }
         return self._python(region, "server", "acgs2.api", json.dumps(config).encode())
@@ -228,7 +232,10 @@ class Bringup:
         return [self.proxies.edge(Traffic(rights_of(topology, datetime.now(UTC))))]
 
     def _keys(self) -> None:
-        create_keys(self._state.path / "secrets")
+        folder, topology = self._state.path / "secrets", self._state.topology
+        create_keys(folder)
+        names = [(r, key_name(topology.domain, topology.name, r)) for r in topology.regions]
+        create_audit_keys(folder, names)
 
     def _amenders(self) -> None:
         """Give every amender a key whose public half the constitution does not name itself."""

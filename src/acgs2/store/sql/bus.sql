@@ -33,3 +33,12 @@ SELECT decision FROM acgs.approval WHERE key = %(key)s
 INSERT INTO acgs.verdict (key, zone, tenant_id, message_id, decision, reason, approvals, decided_in)
 VALUES (%(key)s, %(zone)s, %(tenant_id)s, %(message_id)s, %(decision)s, %(reason)s, %(approvals)s, %(decided_in)s)
 ON CONFLICT (key) DO NOTHING RETURNING hlc
+-- name: trace
+-- All that this region knows of a message but what it says: on what ground who holds it, and where it has been sent.
+SELECT m.key, m.tenant_id, m.to_tenant_id, m.from_agent, m.to_agent, m.topic, m.conversation_id, m.message_type, m.priority, m.zone,
+    m.decision, m.impact, m.basis, m.proposer, m.digest, m.expires_at, m.hlc, m.origin, m.residency, m.sent_to,
+    (SELECT jsonb_object_agg(b.key, b.value) FROM acgs.rule AS r CROSS JOIN jsonb_each_text(r.basis) AS b
+        WHERE r.entity = 'message' AND r.zone = m.zone) AS grounds,
+    coalesce((SELECT jsonb_agg(jsonb_build_object('decision', k.loser_value ->> 'decision', 'accepted_in', k.loser_origin))
+        FROM acgs.conflict AS k WHERE k.entity = 'message' AND k.key = m.key), '[]') AS overruled
+FROM acgs.message AS m WHERE m.key = %(key)s AND NOT m.erased

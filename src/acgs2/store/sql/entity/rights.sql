@@ -92,28 +92,28 @@ DECLARE
 BEGIN
     PERFORM acgs.mark_{{entity}}(chosen, towards);
     WITH part AS (
-        SELECT c.*, r.region, r.basis, r.register_version, g.targets,
-            sum(pg_column_size(c.*)) OVER (ORDER BY c.key) / 250000 AS part
+        SELECT c.*, r.region AS _region, r.basis AS _basis, r.register_version AS _version, g.targets AS _targets,
+            sum(pg_column_size(c.*)) OVER (ORDER BY c.key) / 250000 AS _part
         FROM acgs.{{entity}} AS c JOIN acgs.rule AS r ON r.entity = '{{entity}}' AND r.zone = c.zone
         CROSS JOIN LATERAL (SELECT ARRAY(SELECT n FROM unnest(towards) AS n
             WHERE n <> r.region AND (c.erased OR n = ANY (c.residency)) ORDER BY n) AS targets) AS g
         WHERE c.key = ANY (chosen) AND g.targets <> '{}'
     ), batch AS (
-        SELECT c.region, c.erased, c.zone, c.residency, c.targets, c.basis, c.register_version,
+        SELECT c._region, c.erased, c.zone, c.residency, c._targets, c._basis, c._version,
             max(c.hlc) AS hlc_max, json_agg(j.record ORDER BY c.key) AS records, count(*) AS n
         FROM part AS c
         CROSS JOIN LATERAL (SELECT row_to_json(n) AS record FROM (SELECT {{journal_columns}}) AS n) AS j
-        GROUP BY c.region, c.erased, c.zone, c.residency, c.targets, c.basis, c.register_version, c.part
+        GROUP BY c._region, c.erased, c.zone, c.residency, c._targets, c._basis, c._version, c._part
     ), owed AS (
         INSERT INTO acgs.duty (entity, key, region, zone, kind)
-        SELECT '{{entity}}', p.key, n, p.zone, 'erase' FROM part AS p CROSS JOIN unnest(p.targets) AS n
+        SELECT '{{entity}}', p.key, n, p.zone, 'erase' FROM part AS p CROSS JOIN unnest(p._targets) AS n
         WHERE p.erased AND n IN (SELECT g.name FROM acgs.region AS g)
         ON CONFLICT DO NOTHING
     ), written AS (
         INSERT INTO acgs.journal
             (source, entity, kind, zone, targets, residency, basis, register_version, hlc_max, records)
-        SELECT b.region, '{{entity}}', CASE WHEN b.erased THEN 'erase' ELSE 'put' END, b.zone,
-            b.targets, b.residency, b.basis, b.register_version, b.hlc_max, b.records
+        SELECT b._region, '{{entity}}', CASE WHEN b.erased THEN 'erase' ELSE 'put' END, b.zone,
+            b._targets, b.residency, b._basis, b._version, b.hlc_max, b.records
         FROM batch AS b
     )
     SELECT coalesce(sum(n), 0) INTO emitted FROM batch;

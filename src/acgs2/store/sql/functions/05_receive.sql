@@ -260,6 +260,7 @@ BEGIN
         WHEN 'beat' THEN NULL;
         WHEN 'seeded' THEN PERFORM acgs.take_seeded(NEW);
         WHEN 'done', 'swept' THEN PERFORM acgs.take_done(NEW);
+        WHEN 'settled' THEN PERFORM acgs.take_settled(NEW.source, NEW.records::jsonb);
         ELSE
             IF EXISTS (SELECT FROM acgs.careful_link AS c WHERE c.source = NEW.source) THEN
                 PERFORM acgs.take_in_carefully(NEW);

@@ -26,6 +26,9 @@ DECLARE
     emitted bigint;
 BEGIN
     EXECUTE format('SELECT acgs.%I($1, $2)', 'emit_' || entity) INTO emitted USING chosen, towards;
+    IF entity = 'message' THEN
+        PERFORM acgs.tell_states(chosen, towards);
+    END IF;
     RETURN emitted;
 END
 $fn$;

@@ -12,7 +12,7 @@
 -- what was true when it was stored.
 CREATE OR REPLACE FUNCTION acgs.accept(batch json)
 RETURNS TABLE (i integer, outcome text, decision text, impact bigint, basis jsonb, accepted_us bigint, origin text, residency text[])
-LANGUAGE plpgsql AS $fn$
+LANGUAGE plpgsql SECURITY DEFINER AS $fn$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -47,6 +47,10 @@ BEGIN
         FROM looked AS l WHERE l.seen = 'new' ORDER BY l.key, l.i
         ON CONFLICT (key) DO NOTHING
         RETURNING m.key, m.salt, m.hlc, m.origin, m.residency
+    ), logged AS (
+        INSERT INTO acgs.audit_leaf (kind, subject, tenant, body)
+        SELECT 'message', l.key, l.of_tenant, l.leaf FROM looked AS l JOIN stored AS s ON s.key = l.key AND s.salt = l.salt
+        ORDER BY l.i
     )
     SELECT l.i, CASE WHEN l.seen <> 'new' THEN l.seen WHEN s.salt = l.salt THEN 'accepted' ELSE 'again' END,
         coalesce(m.decision, l.decision), coalesce(m.impact, l.impact), coalesce(m.basis, l.basis),
@@ -54,3 +58,5 @@ BEGIN
     FROM looked AS l LEFT JOIN stored AS s ON s.key = l.key LEFT JOIN acgs.message AS m ON l.seen IN ('repeat', 'reused') AND m.key = l.key;
 END
 $fn$;
+REVOKE EXECUTE ON FUNCTION acgs.accept(json) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION acgs.accept(json) TO acgs_app;
