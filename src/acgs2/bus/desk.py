@@ -1,4 +1,4 @@
-"""Where agents take messages and acknowledge them: many share a transaction, and waiting costs no connection."""
+"""Where agents take messages and acknowledge them: many share a transaction; waiting costs no connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policies of the platform or of one tenant: checked, parsed once, asked as a whole."""
+"""The policies of the platform or of one tenant: checked, parsed once, in force as a whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from acgs2.errors import PolicyError
 from acgs2.policy.constitution import Group, Name
 from acgs2.policy.documents import explained
 from acgs2.policy.scan import Piece, refused, scan
-from acgs2.policy.slices import Slices
 from acgs2.policy.verdict import Hold
 from acgs2.policy.walk import keys_asked, problem_of
 
@@ -36,12 +35,24 @@ _GROUPS = TypeAdapter(Mapping[Name, Group])
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One policy as it is written; `hold` is set where it holds a message instead of refusing it."""
 
+    owner: str
     id: str
     effect: str
     line: int
     text: str
     reason: str = ""
     hold: Hold | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in a verdict."""
+        return self.id if self.owner == PLATFORM else f"{self.owner}/{self.id}"
+
+    @property
+    def sentence(self) -> str:
+        """Return what it says when it decides."""
+        does = f"holds it for {self.hold.group}" if self.hold else f"{self.effect}s it"
+        return self.reason or f"The policy {self.name} {does}."
 
 
 class Bundle:
@@ -61,18 +72,13 @@ class Bundle:
         self.owner, self.version, self.digest, self.broken = owner, version, digest, broken
         self.by_name = policies
         self.own_holds: Mapping[str, Hold] = own_holds or {}
-        self.slices = Slices(parsed, {name for name, policy in policies.items() if policy.hold})
+        self.parsed = parsed
         self.metadata_keys = frozenset(key for each in parsed.values() for key in keys_asked(each))
 
     @property
     def policies(self) -> tuple[Policy, ...]:
         """Return the policies in the order in which they are written."""
         return tuple(self.by_name.values())
-
-    def qualified(self, name: str) -> str:
-        """Return what a policy is called in a verdict, by Cedar's name of it."""
-        id = self.by_name[name].id
-        return id if self.owner == PLATFORM else f"{self.owner}/{id}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bundle) and (self.owner, self.version, self.digest, self.broken) == (
@@ -115,7 +121,7 @@ class Bundle:
         parsed = _parsed(text, pieces, source)
         holds = _holds(owner, groups or {}, shared or {})
         policies = {
-            name: _policy(template, piece, holds, source)
+            name: _policy(owner, template, piece, holds, source)
             for (name, template), piece in zip(parsed.items(), pieces, strict=True)
         }
         _distinct(policies, source)
@@ -193,7 +199,9 @@ def _unreadable(pieces: tuple[Piece, ...], source: str, why: str) -> PolicyError
     )
 
 
-def _policy(template: pst.Template, piece: Piece, holds: Mapping[str, Hold], source: str) -> Policy:
+def _policy(
+    owner: str, template: pst.Template, piece: Piece, holds: Mapping[str, Hold], source: str
+) -> Policy:
     notes, line = template.annotations, piece.line
     for name in notes:
         if name not in _ANNOTATIONS:
@@ -215,6 +223,7 @@ def _policy(template: pst.Template, piece: Piece, holds: Mapping[str, Hold], sou
     if problem:
         raise refused(source, line, f"{id}: {problem[0]}", problem[1])
     return Policy(
+        owner=owner,
         id=id,
         effect=template.effect,
         line=line,

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from acgs2.policy.bundle import PLATFORM, Bundle
-from acgs2.policy.cedar import Asked, Ruling, ask, explained, request_of
+from acgs2.policy.cedar import Asked, Panel, ask, request_of
 from acgs2.policy.constitution import Constitution
 from acgs2.policy.features import WHOLE
 from acgs2.policy.impact import score
@@ -17,6 +17,7 @@ from acgs2.policy.verdict import BundleVersion, Decision, Hold, Verdict
 __all__ = ["Judge"]
 
 _CACHED = 65_536
+_PANELS = 4096
 #: Of one entry of the metadata, so much is looked at by policies; what is longer is cut off there.
 _LONGEST = 1000
 
@@ -64,18 +65,23 @@ class Judge:
         self.platform = platform
         self.tenants: Mapping[str, Bundle] = dict(tenants or {})
         self._cached = cached
+        self._panel = lru_cache(maxsize=_PANELS)(Panel)
         self._decide = lru_cache(maxsize=cached)(self._find)
 
     def knowing(self, tenants: Mapping[str, Bundle | None]) -> Judge:
         """Return a judge that knows other policies of some tenants; None for those that have none any more.
 
-        It shares the cache with this one, since cases name the policies that they were judged by.
+        It shares the caches with this one, since cases name the policies that they were judged by.
         """
         made = Judge.__new__(Judge)
         made.__dict__.update(self.__dict__)
         changed = {**self.tenants, **tenants}
         made.tenants = {tenant: bundle for tenant, bundle in changed.items() if bundle is not None}
         return made
+
+    def forgetting(self) -> Judge:
+        """Return the same judge with nothing cached."""
+        return Judge(self.constitution, self.platform, self.tenants, cached=self._cached)
 
     def judge(self, question: Question) -> Verdict:
         """Return the verdict on a message."""
@@ -116,57 +122,41 @@ class Judge:
         return (self.platform, *(self.tenants[owner] for owner in owners if owner in self.tenants))
 
     def _find(self, case: _Case) -> _Finding:
-        versions = tuple(BundleVersion(each.owner, each.version, each.digest) for each in case.bundles)
-        for bundle in case.bundles:
-            if bundle.broken:
-                why = f"policy-error: the policies of {bundle.owner} cannot be used: {bundle.broken}"
-                return _Finding(Decision.DENY, (), (why,), (), versions)
-        request = request_of(case.asked)
-        rulings = [(bundle, ask(bundle, request)) for bundle in case.bundles]
-        for decision in (Decision.DENY, Decision.DELIBERATE):
-            deciding = [each for each in rulings if each[1].decision is decision]
-            if deciding:
-                return self._finding(decision, deciding, case.asked.impact, versions)
-        weighs = case.asked.impact >= self.constitution.thresholds.impact
-        return self._finding(
-            Decision.DELIBERATE if weighs else Decision.ALLOW, rulings, case.asked.impact, versions
+        bundles = case.bundles
+        versions = tuple(BundleVersion(each.owner, each.version, each.digest) for each in bundles)
+        broken = next((each for each in bundles if each.broken), None)
+        if broken:
+            why = f"policy-error: the policies of {_called(broken)} cannot be used: {broken.broken}"
+            return _Finding(Decision.DENY, (), (why,), (), versions)
+        # The platform's and the first tenant's together cost one question less; a second tenant's are apart.
+        ruling = ask(
+            (self._panel(bundles[:2]), *(self._panel((each,)) for each in bundles[2:])),
+            request_of(case.asked),
+        )
+        reasons = [policy.sentence for policy in ruling.by]
+        reasons += [f"No policy of {_called(bundle)} permits it." for bundle in ruling.silent]
+        if ruling.failed:
+            names = ", ".join(policy.name for policy in ruling.failed)
+            reasons.append(f"policy-error: what cannot be worked out denies: {names}.")
+        decision, holds = ruling.decision, {p.hold.group: p.hold for p in ruling.by if p.hold}
+        threshold = self.constitution.thresholds.impact
+        if decision is not Decision.DENY and case.asked.impact >= threshold:
+            decision = Decision.DELIBERATE
+            reasons.append(f"Its impact of {case.asked.impact / WHOLE:g} reaches {threshold / WHOLE:g}.")
+            holds |= self._default_hold()
+        decided = ruling.by or ruling.failed
+        return _Finding(
+            decision, tuple(p.name for p in decided), tuple(reasons), tuple(holds.values()), versions
         )
 
-    def _finding(
-        self,
-        decision: Decision,
-        rulings: list[tuple[Bundle, Ruling]],
-        impact: int,
-        versions: tuple[BundleVersion, ...],
-    ) -> _Finding:
-        by = [(bundle, name) for bundle, ruling in rulings for name in ruling.by]
-        reasons = [explained(bundle.by_name[name], bundle.qualified(name)) for bundle, name in by]
-        reasons += [said for bundle, ruling in rulings for said in _silent(bundle, ruling)]
-        holds: dict[str, Hold] = {}
-        if decision is Decision.DELIBERATE:
-            for bundle, name in by:
-                hold = bundle.by_name[name].hold
-                if hold is not None:
-                    holds[hold.group] = hold
-            if impact >= self.constitution.thresholds.impact:
-                threshold = self.constitution.thresholds.impact
-                reasons.append(f"Its impact of {impact / WHOLE:.3g} reaches {threshold / WHOLE:.3g}.")
-                name = self.constitution.deliberation.group
-                group = self.constitution.groups[name]
-                holds[name] = Hold(name, group.approvals, group.members)
-        policies = tuple(bundle.qualified(name) for bundle, name in by)
-        return _Finding(decision, policies, tuple(reasons), tuple(holds.values()), versions)
+    def _default_hold(self) -> dict[str, Hold]:
+        name = self.constitution.deliberation.group
+        group = self.constitution.groups[name]
+        return {name: Hold(name, group.approvals, group.members)}
 
 
-def _silent(bundle: Bundle, ruling: Ruling) -> list[str]:
-    """Return why a bundle denies although no policy of it says so."""
-    whose = "the platform" if bundle.owner == PLATFORM else f"the tenant {bundle.owner}"
-    if ruling.failed:
-        names = ", ".join(bundle.qualified(name) for name in ruling.failed if name) or "a policy"
-        return [f"policy-error: {names} of {whose} could not be worked out."]
-    if ruling.decision is Decision.DENY and not ruling.by:
-        return [f"No policy of {whose} permits it."]
-    return []
+def _called(bundle: Bundle) -> str:
+    return "the platform" if bundle.owner == PLATFORM else f"the tenant {bundle.owner}"
 
 
 def _metadata(metadata: Any, bundles: tuple[Bundle, ...]) -> tuple[tuple[str, str], ...]:

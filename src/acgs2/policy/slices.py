@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import cedarpy
@@ -38,9 +39,10 @@ class Part(NamedTuple):
 
 
 class Slices:
-    """The policies of one owner in parts; the union of the parts that are asked decides."""
+    """Policies in parts; what holds in any part that is asked decides."""
 
-    def __init__(self, policies: Mapping[str, pst.Template], holding: set[str]) -> None:
+    def __init__(self, policies: Mapping[str, pst.Template], holding: frozenset[str]) -> None:
+        """Sort policies, by names of the caller's; those that are `holding` hold for people."""
         tests = {name: dict(_tests(policy)) for name, policy in policies.items()}
         common = Counter(dimension for found in tests.values() for dimension in found)
         used = [dimension for dimension in DIMENSIONS if common[dimension] >= _WORTH]
@@ -53,27 +55,32 @@ class Slices:
                 continue
             for value in tests[name][dimension]:
                 heaps.setdefault((dimension, value), {})[name] = policy
-        self.always = _part(always, holding)
-        self._by = {key: _part(heap, holding) for key, heap in heaps.items()}
+        self._holding = holding
+        self._always = _part(always, holding)
+        self._heaps = heaps
+        self._made: dict[tuple[str, str], Part] = {}
         self._used = tuple({dimension: None for dimension, _ in heaps})
 
     def parts(self, known: Mapping[str, str]) -> Iterator[Part]:
         """Yield what must be asked about a message, of which the value of every dimension is known."""
-        yield self.always
+        yield self._always
         for dimension in self._used:
-            part = self._by.get((dimension, known[dimension]))
-            if part is not None:
-                yield part
+            key = (dimension, known[dimension])
+            if key in self._heaps:
+                if key not in self._made:
+                    self._made[key] = _part(self._heaps[key], self._holding)
+                yield self._made[key]
 
 
-def _part(policies: Mapping[str, pst.Template], holding: set[str]) -> Part:
+def _part(policies: Mapping[str, pst.Template], holding: frozenset[str]) -> Part:
     whole = _set(policies)
     plain = {name: policy for name, policy in policies.items() if name not in holding}
     return Part(whole, whole if len(plain) == len(policies) else _set(plain))
 
 
 def _set(policies: Mapping[str, pst.Template]) -> cedarpy.PolicySet:
-    return cedarpy.PolicySet.from_pst(pst.PolicySet({}, policies, ()))
+    named = {name: replace(policy, id=name) for name, policy in policies.items()}
+    return cedarpy.PolicySet.from_pst(pst.PolicySet({}, named, ()))
 
 
 def _tests(policy: pst.Template) -> Iterator[tuple[str, frozenset[str]]]:
