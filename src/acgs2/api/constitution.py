@@ -94,8 +94,7 @@ async def shown(request: Http, digest: Digest = None) -> Shown:
     """Return the constitution that this region goes by, or an earlier one that it went by."""
     server: RegionServer = request.app.state.server
     for row in await _history(server):
-        document = Document("constitution", row["version"], row["digest"], row["document"])
-        made = constitution_of(document, server.topology.constitution.id)
+        made = policy.of(row["document"]["document"])
         if digest in (None, made.digest):
             return Shown(
                 id=made.id,
@@ -103,8 +102,8 @@ async def shown(request: Http, digest: Digest = None) -> Shown:
                 digest=made.digest,
                 governing=digest is None and server.governance.lease_left_s() > 0,
                 learned_at=row["learned_at"],
-                document=document.content["document"],
-                signatures=msgspec.convert(document.content["signatures"], list[Signature]),
+                document=row["document"]["document"],
+                signatures=msgspec.convert(row["document"]["signatures"], list[Signature]),
             )
     if digest is None:
         raise UnavailableError(
@@ -123,8 +122,7 @@ async def versions(request: Http) -> list[Version]:
     server: RegionServer = request.app.state.server
     found = []
     for row in await _history(server):
-        document = Document("constitution", row["version"], row["digest"], row["document"])
-        made = constitution_of(document, server.topology.constitution.id)
+        made = policy.of(row["document"]["document"])
         found.append(
             Version(
                 version=made.version,

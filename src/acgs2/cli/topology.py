@@ -64,7 +64,8 @@ def _constitution(topology: Topology, path: Path) -> list[Finding]:
     from acgs2.residency.lint import Finding
 
     beside = path.parent / topology.constitution.path
-    found = policy.load(beside if beside.is_file() else builtin())
+    file = beside if beside.is_file() else builtin()
+    found = policy.load(file)
     if found.id == topology.constitution.id:
         return []
     return [
@@ -72,7 +73,7 @@ def _constitution(topology: Topology, path: Path) -> list[Finding]:
             "constitution-mismatch",
             "error",
             ("constitution", "id"),
-            f"The topology names the constitution {topology.constitution.id}, and {beside} is {found.id}.",
+            f"The topology names the constitution {topology.constitution.id}, and {file} is {found.id}.",
             "A cluster of this topology would not be founded: name the id and path of the one that is meant.",
         )
     ]
