@@ -15,9 +15,11 @@ import acgs2
 from acgs2.api.audit import HANDLERS as AUDIT
 from acgs2.api.audit_log import run_audit
 from acgs2.api.audited import run_refusals
+from acgs2.api.constitution import HANDLERS as CONSTITUTION
 from acgs2.api.deciding import run_deciding
 from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
 from acgs2.api.governance import run_governance
+from acgs2.api.halts import HANDLERS as HALTS
 from acgs2.api.health import HANDLERS as HEALTH
 from acgs2.api.inbox_duty import run_inboxes
 from acgs2.api.inbox_streams import HANDLERS as INBOX_STREAMS
@@ -28,6 +30,7 @@ from acgs2.api.messages import with_messages
 from acgs2.api.observe import observed
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.pairs import run_pairs
+from acgs2.api.policies import ACTS as POLICIES
 from acgs2.api.problems import HANDLERS as PROBLEMS
 from acgs2.api.quarantine import HANDLERS as QUARANTINE
 from acgs2.api.region import RegionServer
@@ -115,12 +118,17 @@ def create_app(server: RegionServer) -> Litestar:
             *REPAIR,
             *QUARANTINE,
             *VOTERS,
+            *HALTS,
+            *CONSTITUTION,
             *INBOXES,
             *INBOX_STREAMS,
             *DELIBERATIONS,
             *AUDIT,
             Router(
-                "/api/v1", route_handlers=[router_of(e, ACTS.get(e.name, [])) for e in entities().values()]
+                "/api/v1",
+                route_handlers=[
+                    router_of(e, {**ACTS, **POLICIES}.get(e.name, [])) for e in entities().values()
+                ],
             ),
         ],
         exception_handlers=PROBLEMS,

@@ -10,13 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import msgspec
 import psycopg
 import rfc8785
 
 from acgs2 import policy
-from acgs2.consensus import Document
+from acgs2.consensus import Document, digest_of
 from acgs2.errors import ConstitutionError, PolicyError
-from acgs2.policy import Bundle, Constitution, Halts, Judge
+from acgs2.policy import Bundle, Constitution, Halts, Judge, Signature
 from acgs2.policy.constitution import builtin
 from acgs2.store.templates import fragments
 from acgs2.topology import Topology
@@ -28,10 +29,13 @@ __all__ = [
     "constitution_of",
     "first_documents",
     "load",
+    "platform_of",
     "read_tenants",
 ]
 
 _QUERIES = fragments("governance.sql")
+#: So many halts are listed in a leaf at most; its digest stands for all of them.
+_LISTED = 200
 
 
 class TenantPolicies(NamedTuple):
@@ -81,7 +85,7 @@ def first_documents(
             raise _another(constitution.id, topology.constitution.id)
         return MappingProxyType(
             {
-                "constitution": json.loads(constitution.canonical),
+                "constitution": {"document": json.loads(constitution.canonical), "signatures": []},
                 "policies": {"text": policy.default_platform()},
                 "halts": Halts().document(),
             }
@@ -91,20 +95,35 @@ def first_documents(
 
 
 def constitution_of(document: Document, wanted: str) -> Constitution:
-    """Return the constitution that an agreed document is.
+    """Return the constitution that an agreed document holds.
 
     Raises:
-        ConstitutionError: it is none, another one than is wanted, or not what its digest says.
+        ConstitutionError: it is none, or another one than is wanted.
     """
-    made = policy.of(document.content, f"version {document.version} of the constitution")
+    source = f"version {document.version} of the constitution"
+    if not isinstance(document.content, dict) or "document" not in document.content:
+        raise ConstitutionError("constitution-invalid", f"{source}: it holds no constitution.")
+    made = policy.of(document.content["document"], source)
     if made.id != wanted:
         raise _another(made.id, wanted)
-    if made.digest != document.digest:
-        raise ConstitutionError(
-            "constitution-mismatch",
-            f"The constitution in force has the digest {document.digest}, and its content {made.digest}.",
-            hint="Nothing is governed by a constitution that was changed without an amendment.",
-        )
+    return made
+
+
+def followed(document: Document, wanted: str, before: Governed | None) -> Constitution:
+    """Return the same, if it follows what is in force here by as many signatures as that asks for.
+
+    A region that was away while it was amended more than once takes a majority's word for those in between.
+
+    Raises:
+        AcgsError: it is no amendment of what was in force.
+    """
+    made = constitution_of(document, wanted)
+    if before is not None and document.version == before.documents["constitution"].version + 1:
+        try:
+            given = msgspec.convert(document.content.get("signatures"), list[Signature])
+        except msgspec.ValidationError as error:
+            raise ConstitutionError("constitution-invalid", "It holds no signatures.") from error
+        policy.amendment.check(before.constitution, made, given)
     return made
 
 
@@ -122,7 +141,7 @@ def load(
         before: what governed until now.
 
     Raises:
-        ConstitutionError: see `constitution_of`.
+        AcgsError: see `followed`.
         PolicyError: the platform's policies cannot be used.
         InputError: the document of halts is none.
     """
@@ -130,7 +149,7 @@ def load(
     if before and "constitution" in same:
         constitution = before.constitution
     else:
-        constitution = constitution_of(documents["constitution"], wanted)
+        constitution = followed(documents["constitution"], wanted, before)
     if before and {"constitution", "policies"} <= same:
         changed = {t: p for t, p in tenants.items() if before.tenants.get(t) != p}
         gone = {tenant: None for tenant in before.tenants if tenant not in tenants}
@@ -186,14 +205,12 @@ async def read_tenants(conn: psycopg.AsyncConnection[Any], known: Tenants) -> Te
 def audit_body(document: Document, before: Document | None, region: str) -> str:
     """Return what the audit log says of a document that comes into force: canonical, without its words."""
     said: dict[str, Any] = {"version": document.version, "digest": document.digest, "region": region}
-    if document.kind == "halts":
-        old, new = (
-            {h.id: h for h in Halts.parse(d.content).entries} if d else {} for d in (before, document)
-        )
-        said["halted"] = [
-            {"id": i, "scope": h.scope, "target": h.target} for i, h in new.items() if i not in old
-        ]
-        said["resumed"] = [i for i in old if i not in new]
+    if document.kind == "constitution":
+        said["constitution_digest"] = digest_of(document.content["document"])
+    if document.kind == "halts" and before is not None:
+        old, new = ({h.id: h for h in Halts.parse(d.content).entries} for d in (before, document))
+        begun = [{"id": i, "scope": h.scope, "target": h.target} for i, h in new.items() if i not in old]
+        said |= {"halted": begun[:_LISTED], "resumed": [i for i in old if i not in new][:_LISTED]}
     return rfc8785.dumps(said).decode()
 
 

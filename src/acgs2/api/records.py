@@ -73,15 +73,20 @@ class Records:
         )
         self._shown = sql.SQL(", ").join(map(sql.Identifier, self._columns))
 
-    async def create(self, request: Request, body: msgspec.Struct) -> tuple[dict[str, Any], int]:
-        """Store a new record; returns it with the HTTP status, 200 for a repeat."""
+    async def create(
+        self, request: Request, body: msgspec.Struct, key: UUID | None = None
+    ) -> tuple[dict[str, Any], int]:
+        """Store a new record, under a key that follows from what it is if one is given.
+
+        Returns it with the HTTP status, 200 for a repeat or where there is one of that key.
+        """
         values = self._values(body)
         if self._entity.scope is Scope.TENANT:
             await self._owned(request, values["tenant_id"])
-        if request.idempotency_key is None:
+        if key is None and request.idempotency_key is None:
             key = uuid7(time.time_ns() // 1_000_000, os.urandom(10))
-        else:
-            key = request_key(request.principal.name, self._entity.name, request.idempotency_key)
+        elif key is None:
+            key = request_key(request.principal.name, self._entity.name, str(request.idempotency_key))
         names = ["key", "zone", *values]
         statement = sql.SQL(
             "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (key) DO NOTHING RETURNING {}"

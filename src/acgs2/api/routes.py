@@ -76,10 +76,16 @@ After = Annotated[UUID | None, QueryParameter(name="next", description="As an ea
 Tenant = Annotated[UUID | None, QueryParameter(name="tenant")]
 
 
+#: Found by whose they are: they have routes of their own for that.
+_BY_OWNER = ("policy",)
+
+
 def router_of(entity: Entity, acts: list[Any]) -> Router:
     """Return the routes of one entity, with the acts that are its own."""
-    handlers = [*acts, _get(entity), _list(entity)]
+    handlers = [*acts, _list(entity)]
     guards: list[Any] = [authenticate]
+    if entity.name not in _BY_OWNER:
+        handlers.append(_get(entity))
     if not entity.managed:
         handlers += [_create(entity), _erase(entity)]
         if entity.strategy is not Strategy.APPEND_ONLY:

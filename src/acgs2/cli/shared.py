@@ -19,7 +19,18 @@ from acgs2.errors import AcgsError, ForbiddenError, InputError, RefusedError, Un
 if TYPE_CHECKING:
     from acgs2.local.cluster import Cluster
 
-__all__ = ["JSON", "call", "cluster", "console", "emit", "operator_token", "report", "state_path", "table"]
+__all__ = [
+    "JSON",
+    "call",
+    "call_any",
+    "cluster",
+    "console",
+    "emit",
+    "operator_token",
+    "report",
+    "state_path",
+    "table",
+]
 
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
@@ -69,17 +80,33 @@ def cluster() -> Cluster:
     return Cluster.open(state_path())
 
 
-def operator_token(of: Cluster) -> str:
+def operator_token(of: Cluster, subject: str = "operator@cli") -> str:
     """Return an operator's token for a local cluster."""
     from acgs2.api.tokens import mint
 
     return mint(
         of.state.path / "secrets" / "signing.json",
-        "operator@cli",
+        subject,
         "operator",
         of.state.topology.name,
         int(time.time()),
     )
+
+
+def call_any(of: Cluster, region: str, method: str, path: str, **rest: Any) -> Any:
+    """Send a request to a region's API, or to each in turn until one can answer where none is named.
+
+    Raises:
+        AcgsError: the answer is a problem, or no region answers.
+    """
+    away: UnavailableError | None = None
+    for each in [region] if region else of.state.topology.regions:
+        try:
+            return call(of, each, method, path, **rest)
+        except UnavailableError as error:
+            away = error
+    assert away is not None
+    raise away
 
 
 def call(
@@ -93,8 +120,9 @@ def call(
     headers: dict[str, str] | None = None,
     params: dict[str, Any] | None = None,
     timeout_s: float = 15,
+    subject: str = "operator@cli",
 ) -> Any:
-    """Send a request to a region's API and return its JSON.
+    """Send a request to a region's API, as an operator of that name, and return its JSON.
 
     Raises:
         AcgsError: the region is unknown or away, or its answer is a problem.
@@ -109,7 +137,7 @@ def call(
             f"There is no region {region}.",
             hint=f"Regions: {', '.join(of.state.topology.regions)}.",
         )
-    sent = {"authorization": f"Bearer {operator_token(of)}", **(headers or {})}
+    sent = {"authorization": f"Bearer {operator_token(of, subject)}", **(headers or {})}
     if zone:
         sent["x-data-sovereignty"] = zone
     try:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from acgs2.cli.shared import JSON, console, emit, table
+
+if TYPE_CHECKING:
+    from acgs2.residency.lint import Finding
+    from acgs2.topology import Topology
 
 app = typer.Typer(no_args_is_help=True)
 _FILE = typer.Argument("local", metavar="FILE", help="A topology file, or local, global, guide.")
@@ -26,7 +33,7 @@ def lint(file: str = _FILE, as_json: bool = JSON) -> None:
     topology = load(file)
     path = locate(file)
     lines = lines_of(path.read_text(encoding="utf-8"))
-    findings = find(topology, datetime.now(UTC))
+    findings = [*_constitution(topology, path), *find(topology, datetime.now(UTC))]
     errors = sum(f.severity == "error" for f in findings)
     if as_json:
         emit(
@@ -48,6 +55,28 @@ def lint(file: str = _FILE, as_json: bool = JSON) -> None:
         out.print(f"    hint: {finding.hint}", soft_wrap=True)
     out.print(f"{errors} errors, {len(findings) - errors} warnings")
     raise typer.Exit(1 if errors else 0)
+
+
+def _constitution(topology: Topology, path: Path) -> list[Finding]:
+    """Return a finding if the constitution beside a topology is not the one that it names."""
+    from acgs2 import policy
+    from acgs2.policy.constitution import builtin
+    from acgs2.residency.lint import Finding
+
+    beside = path.parent / topology.constitution.path
+    file = beside if beside.is_file() else builtin()
+    found = policy.load(file)
+    if found.id == topology.constitution.id:
+        return []
+    return [
+        Finding(
+            "constitution-mismatch",
+            "error",
+            ("constitution", "id"),
+            f"The topology names the constitution {topology.constitution.id}, and {file} is {found.id}.",
+            "A cluster of this topology would not be founded: name the id and path of the one that is meant.",
+        )
+    ]
 
 
 @app.command()

@@ -204,6 +204,8 @@ class PaxosRegister:
         calls = {name: one(name, voter) for name, voter in self._reached(members).items()}
         # A voter that is late would be asked better in a round, which a majority is enough for.
         answers = await self._ask(calls, 1, self._timeout_s / 4)
+        # Who has looked proposes above what was promised, and need not be refused to find that out.
+        self._learn(key, [vote.promised for vote in seen.values()])
         newest = max((a.members for a in answers.values()), key=lambda m: m.epoch, default=members)
         return None if self.adopt(newest) else settled(seen.values(), members.enough)
 

@@ -179,3 +179,14 @@ def test_who_only_reads_needs_no_zone() -> None:
     config, _ = table(LOCAL, Traffic(RIGHTS), "dublin")
     for path in ("/api/v1/users/x", "/health", "/openapi.json"):
         assert "eu-west-1" in regions(first(config, path, {":method": "GET"}))
+
+
+@pytest.mark.parametrize("place", LOCAL.places)
+def test_what_all_regions_agree_on_needs_no_zone_and_a_tenants_policies_do(place: str) -> None:
+    config, _ = table(LOCAL, Traffic(RIGHTS), place)
+    for path in ("/api/v1/halts", "/api/v1/constitution/amendments", "/api/v1/policies/platform"):
+        for method in ("GET", "POST", "PUT"):
+            assert first(config, path, {":method": method}).route is not None, path
+    tenants = "/api/v1/policies/0199aaaa-0000-7000-8000-000000000000"
+    assert first(config, tenants, {":method": "PUT"}).direct_response is not None
+    assert first(config, tenants, {":method": "PUT", "x-data-sovereignty": "eu"}).route is not None

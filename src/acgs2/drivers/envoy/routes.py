@@ -24,6 +24,7 @@ _CODES = (502, 503, 504)
 _NEVER_BEGAN = "connect-failure,refused-stream,reset-before-request"
 #: Another region serves it, and the next one may be that.
 _ELSEWHERE = 421
+_PLATFORM = "/api/v1/policies/platform"
 Order = tuple[str, tuple[str, ...]]
 
 
@@ -148,6 +149,8 @@ class _Table:
     def _zoneless(self) -> Iterator[http_api.Route]:
         """Yield the routes of requests about no zone: reading is left to the region, writing needs one."""
         writes = _matching(":method", "^(GET|HEAD|OPTIONS)$", invert=True)
+        # What is agreed by all regions belongs to no zone, whatever else has a path like it.
+        yield from self._to_any("platform", http_api.RouteMatch(path_separated_prefix=_PLATFORM))
         for entity in [e for e in entities().values() if e.residency is Residency.ZONE]:
             path = http_api.RouteMatch(path_separated_prefix=f"/api/v1/{entity.path}")
             yield _zone_missing(f"{entity.path} zone missing", _match(path, [writes]))

@@ -10,8 +10,13 @@ SELECT acgs.governed_by()
 -- name: look
 SELECT acgs.look_at_governance()
 -- name: history
-SELECT kind, version, digest, learned_at, bound_at FROM acgs.in_force
+SELECT version, digest, document, learned_at, bound_at FROM acgs.in_force
 WHERE kind = %(kind)s ORDER BY version DESC LIMIT %(limit)s
+-- name: agents_of
+SELECT key::text FROM acgs.agent WHERE tenant_id = %(tenant)s AND key = ANY (%(keys)s::uuid[]) AND NOT erased
+-- name: known_here
+SELECT EXISTS (SELECT FROM acgs.agent WHERE key = %(key)s AND NOT erased)
+    OR EXISTS (SELECT FROM acgs.tenant WHERE key = %(key)s AND NOT erased)
 -- name: tenant_policies_seen
 SELECT tenant_id::text, hlc, origin FROM acgs.policy WHERE NOT erased
 -- name: tenant_policies

@@ -17,18 +17,17 @@ BEGIN
         SELECT f.digest INTO known FROM acgs.in_force AS f WHERE f.kind = p_kind AND f.version = p_version;
         RETURN CASE WHEN known <> p_digest THEN 'forked' END;
     END IF;
-    IF to_regprocedure('acgs.audit(text, uuid, text)') IS NOT NULL THEN
-        EXECUTE 'SELECT acgs.audit($1, $2, $3)' USING p_kind || '-in-force', p_subject, p_body;
-    END IF;
+    PERFORM acgs.audit(p_kind || '-in-force', p_subject, p_body);
     RETURN NULL;
 END
 $fn$;
 
--- Returns the newest version of each document by which this region governs, for a peer that waits for it.
+-- Returns the newest version of each document by which this region governs, and its digest, for a peer that asks.
 CREATE OR REPLACE FUNCTION acgs.governed_by() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER AS $fn$
-    SELECT coalesce(jsonb_object_agg(k.kind, k.version), '{}') FROM (
-        SELECT f.kind, max(f.version) AS version FROM acgs.in_force AS f WHERE f.bound_at IS NOT NULL GROUP BY f.kind) AS k
+    SELECT coalesce(jsonb_object_agg(k.kind, jsonb_build_object('version', k.version, 'digest', k.digest)), '{}')
+    FROM (SELECT DISTINCT ON (f.kind) f.* FROM acgs.in_force AS f WHERE f.bound_at IS NOT NULL
+          ORDER BY f.kind, f.version DESC) AS k
 $fn$;
 
 -- Has this region look at once at what is agreed; a peer that changed it need not wait for its next look.
@@ -37,6 +36,27 @@ LANGUAGE sql SECURITY DEFINER AS $fn$
     SELECT pg_catalog.pg_notify('acgs_governance', '')
 $fn$;
 
+-- Has this region take over a tenant's changed policies at once, wherever they were changed.
+CREATE OR REPLACE FUNCTION acgs.note_policies() RETURNS trigger
+LANGUAGE plpgsql AS $fn$
+BEGIN
+    PERFORM acgs.look_at_governance();
+    RETURN NULL;
+END
+$fn$;
+
+-- Leaves in the audit log what a tenant's policies are from here on, where they were written.
+CREATE OR REPLACE FUNCTION acgs.audit_policies() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $fn$
+BEGIN
+    PERFORM acgs.audit('tenant-policies', NEW.key, format(
+        '{"groups_digest":"%s","policies_digest":"%s","version":%s}',
+        encode(sha256(convert_to(coalesce(NEW.groups, '{}')::text, 'UTF8')), 'hex'),
+        encode(sha256(convert_to(coalesce(NEW.policies, ''), 'UTF8')), 'hex'), NEW.policy_version), NEW.tenant_id);
+    RETURN NULL;
+END
+$fn$;
+
 REVOKE EXECUTE ON FUNCTION acgs.put_in_force(text, bigint, text, jsonb, uuid, text), acgs.governed_by(),
     acgs.look_at_governance() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION acgs.governed_by(), acgs.look_at_governance() TO acgs_link;
+GRANT EXECUTE ON FUNCTION acgs.governed_by(), acgs.look_at_governance() TO acgs_link, acgs_app;
