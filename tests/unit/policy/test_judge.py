@@ -34,7 +34,9 @@ def test_the_defaults_as_people_expect_them():
 
 def test_a_policy_that_fails_does_not_fail_open():
     overflows = '@id("all") permit(principal, action, resource);\n'
-    overflows += '@id("big") forbid(principal, action, resource) when { 9223372036854775807 + context.priority < 0 };'
+    overflows += (
+        '@id("big") forbid(principal, action, resource) when { 9223372036854775807 + context.priority < 0 };'
+    )
     found = ask(Judge(CONSTITUTION, PLATFORM, {ONE: Bundle.load(overflows, owner=ONE)}))
     assert found.decision is Decision.DENY
     assert "policy-error" in found.reasons[-1]
