@@ -257,7 +257,7 @@ def read_policies(path: Path) -> str:
     try:
         return _text(path)
     except InputError as error:
-        raise PolicyError("policies-unreadable", error.message, hint="Name a file with Cedar policies.") from error
+        raise PolicyError("policies-unreadable", error.message, hint="Name a file of policies.") from error
 
 
 def _text(path: Path) -> str:
@@ -265,7 +265,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError("file-unreadable", f"{path} cannot be read: {why}.", hint="Check the path.") from error
+        raise InputError("file-unreadable", f"{path} cannot be read: {why}.", hint="Is it there?") from error
 
 
 def _sorted(values: tuple[str, ...] | None) -> list[str] | None:
