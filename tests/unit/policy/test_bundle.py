@@ -141,3 +141,13 @@ def test_a_tenants_group_is_its_own_and_comes_first():
 
 def test_the_platform_policies_are_packaged_and_right():
     assert len(Bundle.load(default_platform(), shared=load().groups).policies) >= 5
+
+
+@pytest.mark.parametrize("brackets", [39, 40])
+def test_brackets_end_at_forty(brackets):
+    text = f'@id("a") permit (principal, action, resource) when {{ {"(" * brackets}true{")" * brackets} }};'
+    if brackets < 40:  # the braces are one more
+        assert Bundle.load(text).policies
+    else:
+        with pytest.raises(PolicyError):
+            Bundle.load(text)
