@@ -13,7 +13,7 @@ from cedarpy import pst
 
 from acgs2.policy.bundle import PLATFORM, Bundle, Policy
 from acgs2.policy.question import AgentFacts, TopicFacts
-from acgs2.policy.slices import Part, Slices
+from acgs2.policy.slices import WORTH, Part, Slices
 from acgs2.policy.verdict import Decision
 
 __all__ = ["Asked", "Panel", "Request", "Ruling", "ask", "request_of"]
@@ -90,7 +90,7 @@ def request_of(asked: Asked) -> Request:
 class Panel:
     """The policies of some owners, asked together. What each of them says is kept apart by its name."""
 
-    def __init__(self, bundles: Iterable[Bundle]) -> None:
+    def __init__(self, bundles: Iterable[Bundle], worth: int = WORTH) -> None:
         """Put the policies of some owners side by side."""
         self.bundles = tuple(bundles)
         parsed: dict[str, pst.Template] = {}
@@ -100,7 +100,7 @@ class Panel:
                 self.policies[f"{number}.{name}"] = policy
                 parsed[f"{number}.{name}"] = bundle.parsed[name]
         holding = frozenset(name for name, policy in self.policies.items() if policy.hold)
-        self._slices = Slices(parsed, holding)
+        self._slices = Slices(parsed, holding, worth)
 
     def parts(self, request: Request) -> Iterator[Part]:
         """Yield what must be asked about a message."""

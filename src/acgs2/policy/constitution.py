@@ -248,7 +248,7 @@ def founded(constitution: Constitution, keys: Mapping[str, str]) -> Constitution
     for amender in document["amendment"]["amenders"]:
         if amender["key"] != LOCAL:
             continue
-        if amender["name"] not in keys:
+        if keys.get(amender["name"], LOCAL) == LOCAL:
             raise ConstitutionError(
                 "amender-without-key",
                 f"The amender {amender['name']} has no key.",

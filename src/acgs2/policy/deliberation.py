@@ -11,7 +11,18 @@ import msgspec
 from acgs2.policy.halts import Halt
 from acgs2.policy.verdict import Hold
 
-__all__ = ["Approval", "Final", "Held", "Outcome", "decide", "missing", "narrowed", "refusal"]
+__all__ = [
+    "Approval",
+    "Final",
+    "Held",
+    "Outcome",
+    "check_invariants",
+    "counted",
+    "decide",
+    "missing",
+    "narrowed",
+    "refusal",
+]
 
 
 class Outcome(StrEnum):
@@ -78,8 +89,12 @@ def _before(a: Approval, b: Approval) -> bool:
 def missing(held: Held, approvals: Iterable[Approval]) -> Mapping[str, int]:
     """Return how many approvals each group still lacks; groups that lack none are left out."""
     for_it = {each.approver for each in counted(held, approvals) if each.decision == "approve"}
-    lacking = {hold.group: hold.approvals - len(for_it.intersection(hold.members)) for hold in held.holds}
-    return {group: count for group, count in lacking.items() if count > 0}
+    lacking: dict[str, int] = {}
+    for hold in held.holds:
+        count = max(1, hold.approvals) - len(for_it.intersection(hold.members))
+        if count > 0:
+            lacking[hold.group] = max(count, lacking.get(hold.group, 0))
+    return lacking
 
 
 def decide(held: Held, approvals: Iterable[Approval], now_us: int, halt: Halt | None = None) -> Final | None:
@@ -103,14 +118,38 @@ def decide(held: Held, approvals: Iterable[Approval], now_us: int, halt: Halt | 
 
 def narrowed(held: Held, groups: Mapping[str, Iterable[str]]) -> Held:
     """Return what is held with only those members who still are some: who left a group does not approve."""
-    return msgspec.structs.replace(
-        held,
-        holds=tuple(
-            Hold(
-                hold.group,
-                hold.approvals,
-                tuple(m for m in hold.members if m in set(groups.get(hold.group, ()))),
-            )
-            for hold in held.holds
-        ),
-    )
+    return msgspec.structs.replace(held, holds=tuple(_narrowed(hold, groups) for hold in held.holds))
+
+
+def _narrowed(hold: Hold, groups: Mapping[str, Iterable[str]]) -> Hold:
+    now = frozenset(groups.get(hold.group, ()))
+    return Hold(hold.group, hold.approvals, tuple(each for each in hold.members if each in now))
+
+
+def check_invariants(
+    held: Held, approvals: Iterable[Approval], now_us: int, halt: Halt | None = None
+) -> None:
+    """Hold a decision against what was promised, worked out another way.
+
+    Raises:
+        AssertionError: a promise is broken.
+    """
+    said = [
+        each for each in approvals if each.at_us < held.deadline_us and each.approver not in held.proposers
+    ]
+    deny = {each.approver for each in said if each.decision == "deny"}
+    approve = {each.approver for each in said if each.decision == "approve"} - deny
+    named = {member for hold in held.holds for member in hold.members}
+    final = decide(held, approvals, now_us, halt)
+    if final is None:
+        assert halt is None, "a halt is waited for"
+        assert now_us < held.deadline_us, "it waits past its deadline"
+        assert not deny & named, "a denial is waited for"
+        return
+    assert {each.approver for each in final.counted} == (deny | approve) & named, "somebody else was counted"
+    if final.decision == "allow":
+        assert held.holds, "nobody was asked"
+        assert halt is None, "it was allowed while halted"
+        assert not deny & named, "it was allowed against a denial"
+        for hold in held.holds:
+            assert len(approve & set(hold.members)) >= hold.approvals, f"too few of {hold.group} approved"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -28,9 +29,15 @@ def _thousandths(value: Any) -> Any:
     return made
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError("a finite number")
+    return value
+
+
 Thousandths = Annotated[int, BeforeValidator(_thousandths)]
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**53 - 1)]
-Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Number = Annotated[int | float, BeforeValidator(_number)]
 Word = Annotated[str, Field(strict=True, min_length=1, max_length=200)]
 Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=1000)]
 Flag = Annotated[bool, Field(strict=True)]

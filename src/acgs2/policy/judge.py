@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from acgs2.policy.bundle import PLATFORM, Bundle
-from acgs2.policy.cedar import Asked, Panel, ask, request_of
+from acgs2.policy.cedar import Asked, Panel, Request, ask, request_of
 from acgs2.policy.constitution import Constitution
 from acgs2.policy.features import WHOLE
 from acgs2.policy.impact import score
@@ -18,8 +20,9 @@ __all__ = ["Judge"]
 
 _CACHED = 65_536
 _PANELS = 4096
-#: Of one entry of the metadata, so much is looked at by policies; what is longer is cut off there.
+#: An entry of the metadata that policies ask for has so many characters at most.
 _LONGEST = 1000
+_ENCODER = msgspec.json.Encoder(order="sorted")
 
 
 class _Case(NamedTuple):
@@ -27,6 +30,7 @@ class _Case(NamedTuple):
 
     asked: Asked
     bundles: tuple[Bundle, ...]
+    problem: str
 
 
 class _Finding(NamedTuple):
@@ -64,7 +68,7 @@ class Judge:
         self.constitution = constitution
         self.platform = platform
         self.tenants: Mapping[str, Bundle] = dict(tenants or {})
-        self._cached = cached
+        self._most = cached
         self._panel = lru_cache(maxsize=_PANELS)(Panel)
         self._decide = lru_cache(maxsize=cached)(self._find)
 
@@ -79,14 +83,20 @@ class Judge:
         made.tenants = {tenant: bundle for tenant, bundle in changed.items() if bundle is not None}
         return made
 
+    @property
+    def cached(self) -> int:
+        """Return how many verdicts are kept now."""
+        return self._decide.cache_info().currsize
+
     def forgetting(self) -> Judge:
         """Return the same judge with nothing cached."""
-        return Judge(self.constitution, self.platform, self.tenants, cached=self._cached)
+        return Judge(self.constitution, self.platform, self.tenants, cached=self._most)
 
     def judge(self, question: Question) -> Verdict:
         """Return the verdict on a message."""
         impact, factors = score(self.constitution.impact, question)
         bundles = self._bundles(question)
+        metadata, problem = _metadata(question.metadata, bundles)
         asked = Asked(
             question.sender,
             question.receiver,
@@ -94,9 +104,9 @@ class Judge:
             question.priority,
             impact,
             question.zone,
-            _metadata(question.metadata, bundles),
+            metadata,
         )
-        found = self._decide(_Case(asked, bundles))
+        found = self._decide(_Case(asked, bundles, problem))
         return Verdict(
             decision=found.decision,
             policies=found.policies,
@@ -124,15 +134,24 @@ class Judge:
     def _find(self, case: _Case) -> _Finding:
         bundles = case.bundles
         versions = tuple(BundleVersion(each.owner, each.version, each.digest) for each in bundles)
-        broken = next((each for each in bundles if each.broken), None)
-        if broken:
-            why = f"policy-error: the policies of {_called(broken)} cannot be used: {broken.broken}"
-            return _Finding(Decision.DENY, (), (why,), (), versions)
-        # The platform's and the first tenant's together cost one question less; a second tenant's are apart.
-        ruling = ask(
-            (self._panel(bundles[:2]), *(self._panel((each,)) for each in bundles[2:])),
-            request_of(case.asked),
+        problem = next(
+            (f"the policies of {_called(b)} cannot be used: {b.broken}" for b in bundles if b.broken),
+            case.problem,
         )
+        if not problem:
+            try:
+                request = request_of(case.asked)
+            except ValueError:  # what is known of it contradicts itself, or is no text
+                problem = "the message cannot be put to the policies"
+            else:
+                return self._ruled(case, request, versions)
+        return _Finding(Decision.DENY, (), (f"policy-error: {problem}",), (), versions)
+
+    def _ruled(self, case: _Case, request: Request, versions: tuple[BundleVersion, ...]) -> _Finding:
+        bundles = case.bundles
+        # The platform's and the first tenant's together cost one question less; a second tenant's are apart.
+        panels = (self._panel(bundles[:2]), *(self._panel((each,)) for each in bundles[2:]))
+        ruling = ask(panels, request)
         reasons = [policy.sentence for policy in ruling.by]
         reasons += [f"No policy of {_called(bundle)} permits it." for bundle in ruling.silent]
         if ruling.failed:
@@ -159,10 +178,23 @@ def _called(bundle: Bundle) -> str:
     return "the platform" if bundle.owner == PLATFORM else f"the tenant {bundle.owner}"
 
 
-def _metadata(metadata: Any, bundles: tuple[Bundle, ...]) -> tuple[tuple[str, str], ...]:
-    """Return the entries that some policy asks for and that are text."""
+def _metadata(metadata: Any, bundles: tuple[Bundle, ...]) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Return the entries that some policy asks for, and why they cannot be put to it; else nothing.
+
+    What is no text is put as its JSON: an entry does not vanish because of how it is written.
+    """
     if not metadata or not isinstance(metadata, dict):
-        return ()
-    keys = {key for bundle in bundles for key in bundle.metadata_keys}
-    found = ((key, metadata[key]) for key in sorted(keys) if key in metadata)
-    return tuple((key, value[:_LONGEST]) for key, value in found if isinstance(value, str))
+        return (), ""
+    found: list[tuple[str, str]] = []
+    for key in sorted({key for bundle in bundles for key in bundle.metadata_keys}):
+        if key not in metadata:
+            continue
+        value = metadata[key]
+        try:
+            text = value if isinstance(value, str) else _ENCODER.encode(value).decode()
+        except (ValueError, TypeError, RecursionError):
+            return (), f"the entry {key} of the metadata is not JSON"
+        if len(text) > _LONGEST:
+            return (), f"the entry {key} of the metadata has more than {_LONGEST} characters"
+        found.append((key, text))
+    return tuple(found), ""

@@ -28,7 +28,7 @@ DIMENSIONS = (
     "resource.tenant",
     "context.zone",
 )
-_WORTH = 40
+WORTH = 40
 
 
 class Part(NamedTuple):
@@ -41,11 +41,19 @@ class Part(NamedTuple):
 class Slices:
     """Policies in parts; what holds in any part that is asked decides."""
 
-    def __init__(self, policies: Mapping[str, pst.Template], holding: frozenset[str]) -> None:
-        """Sort policies, by names of the caller's; those that are `holding` hold for people."""
+    def __init__(
+        self, policies: Mapping[str, pst.Template], holding: frozenset[str], worth: int = WORTH
+    ) -> None:
+        """Sort policies.
+
+        Args:
+            policies: by names of the caller's.
+            holding: those that hold for people.
+            worth: how many must begin by a test of one thing for a heap to be made of them.
+        """
         tests = {name: dict(_tests(policy)) for name, policy in policies.items()}
         common = Counter(dimension for found in tests.values() for dimension in found)
-        used = [dimension for dimension in DIMENSIONS if common[dimension] >= _WORTH]
+        used = [dimension for dimension in DIMENSIONS if common[dimension] >= worth]
         heaps: dict[tuple[str, str], dict[str, pst.Template]] = {}
         always: dict[str, pst.Template] = {}
         for name, policy in policies.items():
