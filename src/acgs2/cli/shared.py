@@ -19,7 +19,18 @@ from acgs2.errors import AcgsError, ForbiddenError, InputError, RefusedError, Un
 if TYPE_CHECKING:
     from acgs2.local.cluster import Cluster
 
-__all__ = ["JSON", "call", "cluster", "console", "emit", "operator_token", "report", "state_path", "table"]
+__all__ = [
+    "JSON",
+    "call",
+    "cluster",
+    "console",
+    "emit",
+    "minted",
+    "operator_token",
+    "report",
+    "state_path",
+    "table",
+]
 
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
@@ -71,15 +82,15 @@ def cluster() -> Cluster:
 
 def operator_token(of: Cluster) -> str:
     """Return an operator's token for a local cluster."""
+    return minted(of, "operator@cli", "operator")
+
+
+def minted(of: Cluster, subject: str, role: str, tenant: str = "") -> str:
+    """Return a token for a local cluster, in somebody's name."""
     from acgs2.api.tokens import mint
 
-    return mint(
-        of.state.path / "secrets" / "signing.json",
-        "operator@cli",
-        "operator",
-        of.state.topology.name,
-        int(time.time()),
-    )
+    key = of.state.path / "secrets" / "signing.json"
+    return mint(key, subject, role, of.state.topology.name, int(time.time()), tenant=tenant or None)
 
 
 def call(
