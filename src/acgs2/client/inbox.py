@@ -196,9 +196,10 @@ class Inbox:
         return False
 
     async def take(self, limit: int) -> list[InboxMessage]:
-        """Return up to so many messages that were not given before, waiting for the first.
+        """Return up to so many messages that were not given before, none if nothing came in `wait_s`.
 
-        Waits through outages and takeovers for as long as they last.
+        Waits through outages and takeovers for as long as they last. Let it end rather than cancel it: what
+        is given to a claim whose answer nobody reads comes again only when its hold ends.
 
         Raises:
             AcgsError: what time does not mend, such as `other-agents-inbox` or `halted`.
@@ -216,11 +217,8 @@ class Inbox:
                 await anyio.sleep(self._calls.jitter() * min(_CAP_S, _BASE_S * 2 ** min(failures, 16)))
                 failures += 1
                 continue
-            failures = 0
             self.generation = given.generation
-            fresh = await self._sorted(given.claims)
-            if fresh:
-                return fresh
+            return await self._sorted(given.claims)
 
     async def _sorted(self, claims: tuple[Claimed, ...]) -> list[InboxMessage]:
         """Return those that are new; acknowledge those that are done, and hold on to those in work."""

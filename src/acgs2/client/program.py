@@ -47,8 +47,8 @@ class AgentProgram:
         agent: its id.
         concurrency: how many messages are handled at once.
         hold_s: how long a handler may take; after that its message may be given to another program too.
+        wait_s: how long one claim waits for something to come, and `stop` for that claim.
         grace_s: how long handlers may go on after `stop`; those that take longer are cancelled.
-        options of the inbox, zone and region, are the client's.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class AgentProgram:
         *,
         concurrency: int = 8,
         hold_s: float = _HOLD_S,
-        wait_s: float = 20.0,
+        wait_s: float = 5.0,
         grace_s: float = 10.0,
     ) -> None:
         if not 1 <= concurrency <= 100:
@@ -104,10 +104,10 @@ class AgentProgram:
         return noted
 
     def stop(self) -> None:
-        """Take nothing more, and let `run` end when the handlers have."""
+        """Take nothing more, and let `run` end when the handlers have, and the last claim, for `wait_s`."""
         self._stopping = True
         if self._taking is not None:
-            self._taking.cancel()
+            self._taking.deadline = anyio.current_time() + self._grace_s
 
     async def run(self) -> None:
         """Handle messages until `stop`, or until something happens that time does not mend.
@@ -153,8 +153,12 @@ class AgentProgram:
 
     async def _take_until_stopped(self, inbox: Inbox, work: TaskGroup) -> None:
         with anyio.CancelScope() as self._taking:
-            while not self._stopping:
-                for message in await inbox.take(await self._room()):
+            while (room := await self._room()) and not self._stopping:
+                taken = await inbox.take(room)
+                if self._stopping:
+                    await inbox.give_back(taken)
+                    return
+                for message in taken:
                     if self._lanes.put(message.conversation_id, message):
                         work.start_soon(self._work, inbox, message)
 

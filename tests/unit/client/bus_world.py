@@ -27,10 +27,12 @@ class World(httpx.AsyncBaseTransport):
     Args:
         faults: one for each request, in order; after the last one nothing goes wrong any more.
         at_once: whether an inbox gives several messages of a conversation at once.
+        lapses: whether all holds have ended when a claim found nothing.
     """
 
     faults: list[str] = field(default_factory=list)
     at_once: bool = False
+    lapses: bool = True
     stored: dict[str, bytes] = field(default_factory=dict)
     bodies: list[bytes] = field(default_factory=list)
     serving: str = "west"
@@ -121,7 +123,7 @@ class World(httpx.AsyncBaseTransport):
     def _inbox(self, act: str, body: dict[str, Any]) -> httpx.Response:
         if act == "claim":
             claims = self._claim(body)
-            if not claims:
+            if not claims and self.lapses:
                 self.claims.clear()  # it waited for so long that all holds have ended
             return httpx.Response(200, json={"generation": self.generation, "claims": claims})
         old = [c for c in body["claims"] if int(c.partition(".")[0]) != self.generation]

@@ -279,7 +279,7 @@ def test_a_program_handles_conversations_side_by_side_and_each_in_order(
 
 
 def test_a_message_whose_handler_fails_is_returned_and_the_others_are_handled() -> None:
-    world = filled([1, 2], [])
+    world = filled([1, 2], [], lapses=False)
     world.put(2, 3, "unknown")
     handled: list[tuple[int, int]] = []
 
@@ -303,7 +303,7 @@ def test_a_message_whose_handler_fails_is_returned_and_the_others_are_handled() 
 
 
 def test_a_program_that_is_told_to_stop_lets_its_handlers_end_and_others_be_given_back() -> None:
-    world = filled([1, 1, 2], [], at_once=True)
+    world = filled([1, 1, 2], [], at_once=True, lapses=False)
     ended: list[int] = []
 
     async def act(client: WorldClient) -> None:
