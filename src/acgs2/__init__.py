@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from acgs2.client import (
         Agent,
+        AgentProgram,
         AuditEvent,
         Client,
         Config,
+        Deliberation,
+        Inbox,
+        InboxMessage,
         Increment,
+        Message,
+        Receipt,
         SetChange,
         SyncClient,
         Tenant,
@@ -20,10 +26,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "AgentProgram",
     "AuditEvent",
     "Client",
     "Config",
+    "Deliberation",
+    "Inbox",
+    "InboxMessage",
     "Increment",
+    "Message",
+    "Receipt",
     "SetChange",
     "SyncClient",
     "Tenant",

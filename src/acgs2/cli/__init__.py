@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tenants": ("records", "List, show, create, change and erase tenants."),
     "users": ("records", "List, show, create, change and erase users."),
     "agents": ("records", "List, show, create, change and erase agents."),
+    "messages": ("messages", "Send messages as an agent, take an agent's, and see what became of one."),
+    "deliberations": ("deliberations", "See held messages, and approve or deny them."),
     "transfers": ("rights", "Register, revoke and list permissions for a zone's data to be elsewhere."),
     "consents": ("rights", "Record and withdraw what a person agrees to; list consents."),
     "subjects": ("rights", "Erase everything about a person; see who still has to confirm."),

@@ -26,6 +26,10 @@ __all__ = [
     "cluster",
     "console",
     "emit",
+    "cluster",
+    "console",
+    "emit",
+    "minted",
     "operator_token",
     "report",
     "state_path",
@@ -82,6 +86,11 @@ def cluster() -> Cluster:
 
 def operator_token(of: Cluster, subject: str = "operator@cli") -> str:
     """Return an operator's token for a local cluster."""
+    return minted(of, "operator@cli", "operator")
+
+
+def minted(of: Cluster, subject: str, role: str, tenant: str = "") -> str:
+    """Return a token for a local cluster, in somebody's name."""
     from acgs2.api.tokens import mint
 
     return mint(
@@ -91,6 +100,8 @@ def operator_token(of: Cluster, subject: str = "operator@cli") -> str:
         of.state.topology.name,
         int(time.time()),
     )
+    key = of.state.path / "secrets" / "signing.json"
+    return mint(key, subject, role, of.state.topology.name, int(time.time()), tenant=tenant or None)
 
 
 def call_any(of: Cluster, region: str, method: str, path: str, **rest: Any) -> Any:

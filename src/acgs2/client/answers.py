@@ -21,6 +21,7 @@ from acgs2.errors import (
     InputError,
     NotFoundError,
     OutcomeUnknown,
+    OverloadedError,
     ResidencyError,
     UnavailableError,
 )
@@ -35,7 +36,7 @@ _KINDS: Mapping[int, type[AcgsError]] = {
     410: ConflictError,
     412: ConflictError,
     421: ResidencyError,
-    429: UnavailableError,
+    429: OverloadedError,
 }
 #: Problems of status 503 that do not say that nothing was stored: the connection to the database may have
 #: broken between the commit and the answer.

@@ -18,7 +18,7 @@ from acgs2.client.answers import Reading, failed, late, read, refused, tokenless
 from acgs2.client.course import Came, Course, Rule, Send, Stop, begin
 from acgs2.client.outcomes import error_of
 from acgs2.client.places import AUTO, Place, Trust
-from acgs2.client.tokens import Tokens, claims_of
+from acgs2.client.tokens import Claims, Tokens, claims_of
 from acgs2.errors import ForbiddenError, InputError, RuntimeFault
 
 __all__ = ["Call", "Caller"]
@@ -56,6 +56,8 @@ class Call:
     body: bytes | None = None
     idempotency_key: str | None = None
     if_match: str | None = None
+    #: By what a repeat is known where it is not a key: named in an error, for who repeats it later.
+    known_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fixed(self) -> str | None:
@@ -119,12 +121,16 @@ class Caller:
         self.wall_clock = wall_clock
         self._trust = trust
         self._tokens = tokens
-        self._jitter = jitter
+        self.jitter = jitter
         self._http: httpx.AsyncClient | None = None
         self._routes: dict[Kind, Place] = {}
         #: Who answered at a URL for a zone and collection, and the URLs whose answers name nobody.
         self._regions: dict[tuple[str, str | None, str], str] = {}
         self._nameless: set[str] = set()
+
+    async def claims(self) -> Claims:
+        """Return what the token says of itself, unverified."""
+        return claims_of(await self._tokens.current())
 
     async def open(self, http: httpx.AsyncClient) -> None:
         """Begin to use a client of httpx; it is closed with this."""
@@ -153,7 +159,7 @@ class Caller:
                 await anyio.sleep(step.wait_s)
                 place = step.place
                 reading = await self._attempt(call, step, trail)
-                course, step = course.after(reading.outcome, self.clock(), self._jitter())
+                course, step = course.after(reading.outcome, self.clock(), self.jitter())
                 self._remember(call, course, place, reading)
             error = error_of(call, course, step, reading, trail.attempts)
             if error is not None:

@@ -6,14 +6,18 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
+from uuid import UUID
+from weakref import WeakSet
 
 import httpx
 
 import acgs2
+from acgs2.client.bus import CONSTITUTION, Deliberations, InboxCalls, Messages
 from acgs2.client.calls import Caller
+from acgs2.client.inbox import Inbox
 from acgs2.client.places import AUTO, Trust, base_url, is_loopback
-from acgs2.client.requests import Defaults
+from acgs2.client.requests import Defaults, ReadOptions
 from acgs2.client.resources import Agents, AuditEvents, Configs, Subscriptions, Tenants, Users
 from acgs2.client.tokens import Tokens, TokenSource
 from acgs2.errors import InputError
@@ -36,6 +40,8 @@ class Client:
         domain: the domain that all regions' hosts are under; the token is sent there and to the hosts of
             `url`, and nowhere else.
         timeout_s: how long a call takes at most, with all attempts and waits.
+        constitution: the constitutional hash that messages name; where another one is in force they are
+            refused, and it is for you to decide anew.
 
     Raises:
         InputError: an argument cannot be used.
@@ -51,6 +57,7 @@ class Client:
         ca: str | Path | None = None,
         domain: str | None = None,
         timeout_s: float = 30.0,
+        constitution: str = CONSTITUTION,
     ) -> None:
         urls = [url] if isinstance(url, str) else list(url)
         if not urls:
@@ -66,6 +73,47 @@ class Client:
         self.configs = Configs(self._caller, defaults)
         self.subscriptions = Subscriptions(self._caller, defaults)
         self.audit_events = AuditEvents(self._caller, defaults)
+        self.messages = Messages(self._caller, defaults, constitution)
+        self.deliberations = Deliberations(self._caller, defaults)
+        self.send = self.messages.send
+        self.approve = self.deliberations.approve
+        self.deny = self.deliberations.deny
+        self.wait_for_verdict = self.deliberations.wait
+        self._inbox_calls = InboxCalls(self._caller, defaults)
+        self._inboxes: WeakSet[Inbox] = WeakSet()
+
+    def inbox(
+        self,
+        agent: UUID | str,
+        *,
+        limit: int = 10,
+        hold_s: float = 30.0,
+        wait_s: float = 20.0,
+        remember: int = 10_000,
+        **options: Unpack[ReadOptions],
+    ) -> Inbox:
+        """Return an agent's inbox, to be iterated over; see Inbox.
+
+        Args:
+            agent: its id; the token is its own, or that of a service of its tenant.
+            limit: how many messages are claimed at once, 1 to 100.
+            hold_s: how long one may be worked on before it is given to somebody else too.
+            wait_s: how long one claim waits for something to come.
+            remember: how many messages that are done with are told when they come again.
+            options: see ReadOptions.
+        """
+        made = Inbox(
+            self._inbox_calls,
+            self.messages,
+            agent,
+            limit=limit,
+            hold_s=hold_s,
+            wait_s=wait_s,
+            remember=remember,
+            options=options,
+        )
+        self._inboxes.add(made)
+        return made
 
     async def __aenter__(self) -> Self:
         """Open the client.
@@ -85,7 +133,9 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close all connections."""
+        """Give back what inboxes hold, and close all connections."""
+        for inbox in list(self._inboxes):
+            await inbox.close()
         await self._caller.close(kind, error, trace)
 
 

@@ -23,6 +23,10 @@ __all__ = ["error_of"]
 
 #: After an attempt that may have been carried out, these say nothing about that one.
 _SILENT = (ForbiddenError, NotFoundError, ResidencyError, UnavailableError)
+#: So do these, for what they say came after it: another constitution, or the end of its time.
+_LATER = ("already-expired", "constitutional-hash-mismatch", "deliberation-closed", "deliberation-expired")
+#: The verdict on a message, which is the same however often it is sent.
+_FINAL = ("denied-by-policy",)
 
 
 def error_of(
@@ -50,8 +54,7 @@ def error_of(
             ),
             error,
         )
-    silent = isinstance(error, _SILENT) or (isinstance(error, ConflictError) and reading.status == 412)
-    if course.unknown and silent:
+    if course.unknown and _is_silent(error, reading):
         return _unknown(call, course, error, attempts)
     if isinstance(error, OutcomeUnknown):
         # Said of a read, which has nothing to be unknown about.
@@ -63,10 +66,18 @@ def error_of(
     return error
 
 
+def _is_silent(error: AcgsError, reading: Reading) -> bool:
+    if error.reference in _FINAL:
+        return False
+    changed = isinstance(error, ConflictError) and reading.status == 412
+    return changed or error.reference in _LATER or isinstance(error, _SILENT)
+
+
 def _unknown(call: Call, course: Course, error: AcgsError, attempts: int) -> OutcomeUnknown:
     safe = call.rule is not Rule.SAME_REGION or course.region is not None or bool(course.places)
     # The key is given where the same call with what is given is safe, and else not.
     own = {"idempotency_key": call.idempotency_key if safe else None, "region": course.region}
+    own |= call.known_by
     # What a refusal says about regions is not about the one that may have done it.
     context = {key: value for key, value in error.context.items() if key not in own}
     context |= {key: value for key, value in own.items() if value is not None}
@@ -82,6 +93,8 @@ def _unknown(call: Call, course: Course, error: AcgsError, attempts: int) -> Out
 
 
 def _hint(call: Call, course: Course) -> str:
+    if call.known_by:
+        return f"Repeat it unchanged, with the same {' and '.join(call.known_by)}; that is safe."
     if call.idempotency_key is None:
         return "Erase it again; that is safe."
     if call.rule is Rule.ANYWHERE:

@@ -20,14 +20,24 @@ from acgs2.client.models import Increment, Record, SetChange
 from acgs2.errors import AcgsError, ConflictError, InputError, OutcomeUnknown, UnavailableError
 from acgs2.model.ids import uuid7
 
-__all__ = ["Defaults", "ReadOptions", "Requests", "WriteOptions"]
+__all__ = [
+    "ATTEMPTS",
+    "Defaults",
+    "ReadOptions",
+    "Requests",
+    "WriteOptions",
+    "encoded",
+    "given",
+    "id_text",
+    "new_id",
+]
 
 R = TypeVar("R", bound=Record)
 _WORD = re.compile(r"[\x21-\x7e]{1,63}")
 _HEADER = re.compile(r"[\x20-\x7e]{0,198}[\x21-\x7e]")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 #: A deadline is divided into so many attempts at least.
-_ATTEMPTS = 3
+ATTEMPTS = 3
 
 
 class ReadOptions(TypedDict, total=False):
@@ -95,7 +105,7 @@ class Requests(Generic[R]):
         """Yield records from all pages."""
         params = {"limit": str(limit)}
         if tenant is not None:
-            params["tenant"] = _id(tenant)
+            params["tenant"] = id_text(tenant)
         while True:
             call = self._call("GET", Rule.READ, options)
             page = (await self._caller.send(replace(call, shape=self._page, params=params))).value
@@ -187,29 +197,31 @@ class Requests(Generic[R]):
         if if_match is not None:
             checked(if_match, _HEADER, "if_match")
         if fields is not None:
-            key = self._new_key() if key is None else checked(key, _KEY, "idempotency_key")
+            key = str(new_id(self._caller)) if key is None else checked(key, _KEY, "idempotency_key")
         return Call(
             method=method,
             route=self._collection if id is None else f"{self._collection}/{{id}}",
-            path=self._collection if id is None else f"{self._collection}/{_id(id)}",
+            path=self._collection if id is None else f"{self._collection}/{id_text(id)}",
             collection=self._collection,
             rule=rule,
             shape=self._shape,
             deadline_s=self._caller.clock() + held.timeout_s,
-            attempt_s=held.timeout_s / _ATTEMPTS,
+            attempt_s=held.timeout_s / ATTEMPTS,
             zone=held.zone,
             region=held.region,
-            body=None if fields is None else _encoded(given(fields)),
+            body=None if fields is None else encoded(given(fields)),
             idempotency_key=key,
             if_match=if_match,
         )
 
-    def _new_key(self) -> str:
-        return str(uuid7(int(self._caller.wall_clock() * 1000), os.urandom(10)))
-
     def _record(self, reading: Reading) -> R:
         record = reading.value
         return msgspec.structs.replace(record, etag=reading.etag) if reading.etag else record
+
+
+def new_id(caller: Caller) -> UUID:
+    """Return an id that nobody else has (UUIDv7)."""
+    return uuid7(int(caller.wall_clock() * 1000), os.urandom(10))
 
 
 def checked(text: object, form: re.Pattern[str], what: str) -> str:
@@ -251,7 +263,12 @@ def shows(record: Record, fields: Mapping[str, Any]) -> bool:
     return True
 
 
-def _encoded(fields: Mapping[str, Any]) -> bytes:
+def encoded(fields: Mapping[str, Any]) -> bytes:
+    """Return a body as it is sent.
+
+    Raises:
+        InputError: JSON has nothing for a value in it (`value-not-json`).
+    """
     try:
         return msgspec.json.encode(fields)
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -262,7 +279,12 @@ def _encoded(fields: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def _id(value: UUID | str) -> str:
+def id_text(value: UUID | str) -> str:
+    """Return an id as it is sent.
+
+    Raises:
+        InputError: it is no UUID (`id-invalid`).
+    """
     try:
         return str(value if isinstance(value, UUID) else UUID(value))
     except (ValueError, AttributeError, TypeError) as error:

@@ -7,13 +7,18 @@ from contextlib import ExitStack
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
+from uuid import UUID
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from acgs2.client.bus import CONSTITUTION, Deliberations, Messages
 from acgs2.client.client import Client
+from acgs2.client.inbox import Inbox, InboxMessage
+from acgs2.client.letters import Letter
 from acgs2.client.models import Agent, AuditEvent, Config, Record, Subscription, Tenant, User
 from acgs2.client.places import AUTO
+from acgs2.client.requests import ReadOptions
 from acgs2.client.resources import Agents, AuditEvents, Configs, Resource, Subscriptions, Tenants, Users
 from acgs2.client.tokens import TokenSource
 from acgs2.errors import RuntimeFault
@@ -121,6 +126,63 @@ class SyncAuditEvents(_Sync[AuditEvent]):
         self.erase = bridge.call(resource.erase)
 
 
+class SyncMessages:
+    """As `Messages`, not async."""
+
+    def __init__(self, bridge: _Bridge, resource: Messages) -> None:
+        self.send = bridge.call(resource.send)
+        self.get = bridge.call(resource.get)
+        self.trace = bridge.call(resource.trace)
+
+
+class SyncDeliberations:
+    """As `Deliberations`, not async."""
+
+    def __init__(self, bridge: _Bridge, resource: Deliberations) -> None:
+        self.list = bridge.call(resource.list)
+        self.get = bridge.call(resource.get)
+        self.approve = bridge.call(resource.approve)
+        self.deny = bridge.call(resource.deny)
+        self.wait = bridge.call(resource.wait)
+
+
+class SyncInboxMessage:
+    """As `InboxMessage`, not async."""
+
+    def __init__(self, bridge: _Bridge, message: InboxMessage) -> None:
+        self.letter: Letter = message.letter
+        self.attempt = message.attempt
+        self.message_id = message.message_id
+        self.conversation_id = message.conversation_id
+        self.message_type = message.message_type
+        self.from_agent = message.from_agent
+        self.topic = message.topic
+        self.content = message.content
+        self.payload = message.payload
+        self.acknowledge = bridge.call(message.acknowledge)
+        self.return_ = bridge.call(message.return_)
+        self.reply = bridge.call(message.reply)
+
+
+class SyncInbox:
+    """As `Inbox`, not async: `for message in client.inbox(agent)` blocks until something comes."""
+
+    def __init__(self, bridge: _Bridge, inbox: Inbox) -> None:
+        self._bridge = bridge
+        self._inbox = inbox
+        self.close = bridge.call(inbox.close)
+
+    def __iter__(self) -> Iterator[SyncInboxMessage]:
+        """Iterate over messages as they come; going on acknowledges the one before."""
+        messages = aiter(self._inbox)
+        try:
+            while True:
+                yield SyncInboxMessage(self._bridge, self._bridge.open().call(partial(anext, messages)))
+        finally:
+            if self._bridge.portal is not None:  # else the client has given back what was held
+                self.close()
+
+
 class SyncClient:
     """The same as `Client`, used as `with SyncClient(...) as client`, from one thread or several."""
 
@@ -134,9 +196,17 @@ class SyncClient:
         ca: str | Path | None = None,
         domain: str | None = None,
         timeout_s: float = 30.0,
+        constitution: str = CONSTITUTION,
     ) -> None:
         self._client = Client(
-            url, zone=zone, token=token, region=region, ca=ca, domain=domain, timeout_s=timeout_s
+            url,
+            zone=zone,
+            token=token,
+            region=region,
+            ca=ca,
+            domain=domain,
+            timeout_s=timeout_s,
+            constitution=constitution,
         )
         self._bridge = _Bridge()
         self._open = ExitStack()
@@ -146,6 +216,28 @@ class SyncClient:
         self.configs = SyncConfigs(self._bridge, self._client.configs)
         self.subscriptions = SyncSubscriptions(self._bridge, self._client.subscriptions)
         self.audit_events = SyncAuditEvents(self._bridge, self._client.audit_events)
+        self.messages = SyncMessages(self._bridge, self._client.messages)
+        self.deliberations = SyncDeliberations(self._bridge, self._client.deliberations)
+        self.send = self.messages.send
+        self.approve = self.deliberations.approve
+        self.deny = self.deliberations.deny
+        self.wait_for_verdict = self.deliberations.wait
+
+    def inbox(
+        self,
+        agent: UUID | str,
+        *,
+        limit: int = 10,
+        hold_s: float = 30.0,
+        wait_s: float = 20.0,
+        remember: int = 10_000,
+        **options: Unpack[ReadOptions],
+    ) -> SyncInbox:
+        """Return an agent's inbox; see `Client.inbox`."""
+        made = self._client.inbox(
+            agent, limit=limit, hold_s=hold_s, wait_s=wait_s, remember=remember, **options
+        )
+        return SyncInbox(self._bridge, made)
 
     def __enter__(self) -> Self:
         """Open the client and its thread."""

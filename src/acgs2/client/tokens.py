@@ -31,6 +31,7 @@ class Claims(msgspec.Struct, frozen=True):
     sub: str | None = None
     iat: float | None = None
     exp: float | None = None
+    tenant: str | None = None
 
 
 def claims_of(token: str) -> Claims:

@@ -249,7 +249,7 @@ def test_the_documentation_runs(
         examples = list(document.examples())
         for example in examples:
             example.evaluate()
-        assert len(examples) == 3
+        assert len(examples) == 5
         assert "('large',) 1 ('eu-central-1', 'eu-west-1', 'us-east-1')" in capsys.readouterr().out
         # The last one is a function: it is to do what it is there for.
         with SyncClient(west.url, zone="eu", token=api.token()) as client:
