@@ -29,8 +29,8 @@ _GRANIAN_LOGS: dict[str, Any] = {
 }
 
 
-#: Connections that wait to be taken, and that are open at once. Agents that wait for messages keep theirs; what
-#: is too much is refused by what is asked, with a reason, never by letting a connection hang.
+#: Connections that wait to be taken, and that are open at once. Agents that wait for messages keep theirs;
+#: what is too much is refused by what is asked, with a reason, never by letting a connection hang.
 _BACKLOG = 1024
 _CONNECTIONS = 8192
 

@@ -22,7 +22,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "Show what the processes of a cluster logged."),
     "traffic": ("traffic", "Show where requests go, by place and zone; share and drain regions."),
     "topology": ("topology", "Check and show topology files."),
-    "constitution": ("constitution", "Check and show a constitution."),
     "policy": ("policy", "Check, test, explain and compare policies."),
     "dns": ("dns", "Show and carry out the route plan as records of Amazon Route 53."),
     "chaos": ("chaos", "Cut and slow links; kill, freeze and thaw regions."),
