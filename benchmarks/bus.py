@@ -1,13 +1,11 @@
 """The bus: durable governed messages, beside a bare insert-and-commit of the same row in the same run.
 
     python benchmarks/bus.py load [--seconds 10] [--long 60] [--rounds 3] [--json]
-    python benchmarks/bus.py stages [--json]
     python benchmarks/bus.py fairness [--json]
 
 `load`: messages at 1,000/s, as fast as they are answered, and for a minute at 80 % of that; directly to the region's
 server and through the edge; in a zone whose writes two regions acknowledge, and in one without a pair. The baseline
-is the same row inserted into a plain table, one commit each, by as many connections. `stages`: what each stage costs
-by itself. `fairness`: what a quiet tenant waits while another sends as much as it can.
+is the same row inserted into a plain table, one commit each, by as many connections.  `fairness`: what a quiet tenant waits while another sends as much as it can.
 
 Two regions and the load generator share the machine: with two processors that is what bounds it.
 """
@@ -30,7 +28,6 @@ import httpx
 import psycopg
 import uvloop
 from clusters import bearer, running, say
-from stages import stages
 
 from acgs2.api.tokens import mint
 from acgs2.local.cluster import Cluster
@@ -234,8 +231,8 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = options.add_subparsers(required=True, metavar="load|stages|fairness")
-    for name, measure in (("load", load), ("stages", stages), ("fairness", fairness)):
+    kinds = options.add_subparsers(required=True, metavar="load|fairness")
+    for name, measure in (("load", load), ("fairness", fairness)):
         each = kinds.add_parser(name, help=(measure.__doc__ or "").partition("\n")[0])
         each.add_argument("--rounds", type=int, default=3)
         each.add_argument("--seconds", type=float, default=10, help="of each measurement")

@@ -167,7 +167,7 @@ def test_a_check_warns_where_nothing_is_permitted(tmp_path: Path) -> None:
 
 def test_a_constitution_is_shown_and_checked(tmp_path: Path) -> None:
     assert run(constitution, "check", "--json")["digest"] == load().digest
-    assert run(constitution, "show", "--json")["digest"] == load().digest
+    assert run(constitution, "show", builtin(), "--json")["digest"] == load().digest
     assert load().digest in run(constitution, "show", builtin())
     (tmp_path / "c.yaml").write_text("id: x", encoding="utf-8")
     with pytest.raises(InputError, match=r"c\.yaml:1"):
