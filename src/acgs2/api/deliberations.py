@@ -108,7 +108,12 @@ async def index(
     return Deliberations([_shown(row) for row in rows if _may_see(principal, row)])
 
 
-@get("/api/v1/deliberations/events", summary="Messages that wait, as they come and end", **_COMMON)
+@get(
+    "/api/v1/deliberations/events",
+    media_type="text/event-stream",
+    summary="Messages that wait, as they come and end",
+    **_COMMON,
+)
 async def events(request: Http) -> ServerSentEvent:
     """Send an event for every held message when it comes, when something is said, and when it ends."""
     server: RegionServer = request.app.state.server

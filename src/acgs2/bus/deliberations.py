@@ -34,7 +34,8 @@ def held_of(row: Mapping[str, Any]) -> Held:
     """
     basis = row["basis"]
     proposer = row["proposer"]
-    names = {proposer, proposer.partition("\n")[2] or proposer, str(row["from_agent"])}
+    agent = str(row["from_agent"])
+    names = {proposer, proposer.partition("\n")[2] or proposer, agent, f"{row['tenant_id']}\n{agent}"}
     return Held(
         message_id=str(row["key"]),
         proposers=frozenset(names),

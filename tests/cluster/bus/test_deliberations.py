@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -166,34 +164,6 @@ def test_a_word_that_is_none_is_refused(eu: Speaker, body: dict[str, Any]) -> No
         token=eu.token(ANN, "approver"),
     )
     assert (unknown.status_code, problem(unknown)) == (404, "deliberation-unknown")
-
-
-def test_watchers_are_told(eu: Speaker) -> None:
-    told: list[dict[str, Any]] = []
-    ready = threading.Event()
-
-    def watch() -> None:
-        headers = {"authorization": f"Bearer {eu.token(ANN, 'approver')}"}
-        url = eu.cluster.state.url(WEST) + "/api/v1/deliberations/events"
-        with httpx.stream("GET", url, headers=headers, timeout=30) as answer:
-            ready.set()
-            for line in answer.iter_lines():
-                if line.startswith("data:"):
-                    told.append(json.loads(line.removeprefix("data:")))
-                    if told[-1]["message_id"] == mine and told[-1]["state"] != "open":
-                        return
-
-    mine = ""
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    mine = hold(eu)
-    say(eu, ANN, mine)
-    say(eu, BO, mine)
-    thread.join(20)
-    states = [each["state"] for each in told if each["message_id"] == mine]
-    assert states[0] == "open"
-    assert states[-1] == "approved"
 
 
 def test_what_nobody_approves_is_denied_when_its_time_is_over(eu: Speaker) -> None:
