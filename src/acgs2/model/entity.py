@@ -116,8 +116,8 @@ class Entity:
     the record by that person's consent. What is `managed` is written by acts of its own, never by plain
     requests. Of two append-only records with one key, `precedence` names the field whose later declared value
     wins before the clock is looked at, and `identity` the one that tells whether they are the same. What is
-    `audited` leaves a leaf in the audit log whenever it is written, with these of its fields; erasures always
-    do, with ids only.
+    `audited` leaves a leaf in the audit log whenever it is written, with these of its fields, and with the
+    SHA-256 of those in `audited_digests`; erasures always do, with ids only.
     """
 
     name: str
@@ -131,6 +131,7 @@ class Entity:
     subject: str | None = None
     managed: bool = False
     audited: tuple[str, ...] | None = None
+    audited_digests: tuple[str, ...] = ()
     precedence: str | None = None
     identity: str | None = None
 
@@ -168,6 +169,7 @@ def parse(text: str, source: str = "<entity>") -> Entity:
             subject=raw.get("subject"),
             managed=bool(raw.get("managed", False)),
             audited=tuple(sorted(raw["audited"])) if "audited" in raw else None,
+            audited_digests=tuple(sorted(raw.get("audited_digests", ()))),
             precedence=raw.get("precedence"),
             identity=raw.get("identity"),
         )
@@ -220,7 +222,10 @@ def _check(entity: Entity, source: str) -> None:
     if entity.subject not in (None, "key", *(f.name for f in entity.fields if f.type is FieldType.UUID)):
         problem = "subject is `key` or a field of type uuid"
     known = {f.name: f for f in entity.fields}
-    if any(name not in known or known[name].personal for name in entity.audited or ()):
+    if any(
+        name not in known or known[name].personal
+        for name in (*(entity.audited or ()), *entity.audited_digests)
+    ):
         problem = "what is audited are fields, and none that is personal: a log is never erased"
     for field in entity.fields:
         if field.personal and (field.rule is not Rule.LATEST or field.type is not FieldType.TEXT):

@@ -144,7 +144,10 @@ def _capture(entity: Entity) -> dict[str, str]:
 def _audit(entity: Entity) -> dict[str, str]:
     """Return how writes of an entity leave leaves in the audit log: all of them, or erasures only."""
     fields = [f for f in entity.fields if f.name in (entity.audited or ())]
-    values = ", ".join(f"'{f.name}', {_audited_value(f)}" for f in fields)
+    values = ", ".join(
+        [f"'{f.name}', {_audited_value(f)}" for f in fields]
+        + [f"'{name}_digest', {_fragment('audited_digest', f=name)}" for name in entity.audited_digests]
+    )
     every = entity.audited is not None
     leaf = _fragment(
         "audit_leaf",

@@ -65,6 +65,8 @@ INSERT INTO acgs.audit_leaf (kind, subject, tenant, body)
 SELECT '{{entity}}-' || CASE WHEN c.erased THEN 'erased' WHEN TG_OP = 'INSERT' THEN 'created' ELSE 'changed' END, c.key, {{tenant}},
     acgs.audit_body(CASE WHEN c.erased THEN '{}' ELSE {{values}} END, c.hlc, c.origin, c.zone)
 FROM changed AS c WHERE {{only}} ORDER BY c.key;
+-- name: audited_digest
+encode(sha256(convert_to(coalesce(c.{{f}}::text, ''), 'UTF8')), 'hex')
 -- name: wins_last_write_wins
 (i.erased, i.hlc, i.origin) > (l.erased, l.hlc, l.origin)
 -- name: wins_versioned

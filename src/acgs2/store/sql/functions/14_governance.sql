@@ -45,18 +45,6 @@ BEGIN
 END
 $fn$;
 
--- Leaves in the audit log what a tenant's policies are from here on, where they were written.
-CREATE OR REPLACE FUNCTION acgs.audit_policies() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER AS $fn$
-BEGIN
-    PERFORM acgs.audit('tenant-policies', NEW.key, format(
-        '{"groups_digest":"%s","policies_digest":"%s","version":%s}',
-        encode(sha256(convert_to(coalesce(NEW.groups, '{}')::text, 'UTF8')), 'hex'),
-        encode(sha256(convert_to(coalesce(NEW.policies, ''), 'UTF8')), 'hex'), NEW.policy_version), NEW.tenant_id);
-    RETURN NULL;
-END
-$fn$;
-
 REVOKE EXECUTE ON FUNCTION acgs.put_in_force(text, bigint, text, jsonb, uuid, text), acgs.governed_by(),
     acgs.look_at_governance() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION acgs.governed_by(), acgs.look_at_governance() TO acgs_link, acgs_app;
