@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from acgs2.errors import InputError
-from acgs2.topology.load import line_of, lines_of
+from acgs2.topology.load import explained as topology_explained
+from acgs2.topology.load import lines_of
 
 __all__ = ["Lines", "explained", "read"]
 
@@ -18,6 +18,7 @@ __all__ = ["Lines", "explained", "read"]
 Lines = Mapping[tuple[str | int, ...], int]
 #: What is longer is not read at all.
 _MOST_BYTES = 256 * 1024
+_HINT = "docs/policies.md says what may stand at {where}."
 
 
 def read(
@@ -75,25 +76,5 @@ def explained(
     kind: type[InputError],
     reference: str,
 ) -> InputError:
-    """Return the first thing that is wrong as an error of ours, with its line and what would be right."""
-    first = error.errors()[0]
-    path = tuple(part for part in first["loc"])
-    line, where = line_of(path, lines), ".".join(map(str, path)) or "the document"
-    hint = f"docs/policies.md says what may stand at {where}."
-    if first["type"] == "extra_forbidden":
-        message = f"unknown key {path[-1]}"
-        near = difflib.get_close_matches(str(path[-1]), sorted(known), n=1)
-        if near:
-            hint = f"Did you mean {near[0]}?"
-    else:
-        message = first["msg"].removeprefix("Value error, ")
-        message = (message[0].lower() + message[1:]).removesuffix(".")
-    more = len(error.errors()) - 1
-    return kind(
-        reference,
-        f"{source}:{line}: {where}: {message}" + (f" (and {more} more)" if more else "") + ".",
-        hint=hint,
-        file=source,
-        line=line,
-        path=where,
-    )
+    """Return the first thing that is wrong as an error of ours; see `topology.load.explained`."""
+    return topology_explained(error, source, lines, known, kind, reference, _HINT)

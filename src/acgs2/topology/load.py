@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
-from acgs2.errors import TopologyError
+from acgs2.errors import InputError, TopologyError
 from acgs2.model import entities
 from acgs2.topology.models import Section, Topology
 
-__all__ = ["builtin", "line_of", "lines_of", "load", "locate", "parse"]
+__all__ = ["builtin", "explained", "line_of", "lines_of", "load", "locate", "parse"]
 
 _BUILTIN = ("local", "global", "guide")
+_HINT = "{where}: see topologies/topology.schema.json for what may stand there."
 
 
 def builtin(name: str) -> Path:
@@ -90,7 +91,9 @@ def parse(text: str, source: str = "topology.yaml") -> Topology:
     try:
         topology = Topology.model_validate(raw)
     except ValidationError as error:
-        raise _explained(error, source, lines) from error
+        raise explained(
+            error, source, lines, _known_keys(), TopologyError, "topology-invalid", _HINT
+        ) from error
     _check_names(topology, source, lines)
     return topology
 
@@ -124,23 +127,41 @@ def line_of(path: tuple[str | int, ...], lines: Mapping[tuple[str | int, ...], i
     return lines.get(path, 1)
 
 
-def _explained(
-    error: ValidationError, source: str, lines: Mapping[tuple[str | int, ...], int]
-) -> TopologyError:
+def explained(
+    error: ValidationError,
+    source: str,
+    lines: Mapping[tuple[str | int, ...], int],
+    known: Iterable[str],
+    kind: type[InputError],
+    reference: str,
+    hint: str,
+) -> InputError:
+    """Return the first thing that is wrong with a document, with its line and what would be right.
+
+    Args:
+        error: what the model says.
+        source: the document's file.
+        lines: the line of every path.
+        known: the keys that there are, for those that are misspelt.
+        kind: of the error that is made.
+        reference: of that error.
+        hint: what to do; `{where}` is filled in.
+    """
     first = error.errors()[0]
     path = tuple(part for part in first["loc"])
     line, where = line_of(path, lines), ".".join(map(str, path)) or "the document"
-    hint = f"{where}: see topologies/topology.schema.json for what may stand there."
+    hint = hint.format(where=where)
     if first["type"] == "extra_forbidden":
         message = f"unknown key {path[-1]}"
-        near = difflib.get_close_matches(str(path[-1]), sorted(_known_keys()), n=1)
+        near = difflib.get_close_matches(str(path[-1]), sorted(known), n=1)
         if near:
             hint = f"Did you mean {near[0]}?"
     else:
-        message = first["msg"][0].lower() + first["msg"][1:]
+        message = first["msg"].removeprefix("Value error, ")
+        message = (message[0].lower() + message[1:]).removesuffix(".")
     more = len(error.errors()) - 1
-    return TopologyError(
-        "topology-invalid",
+    return kind(
+        reference,
         f"{source}:{line}: {where}: {message}" + (f" (and {more} more)" if more else "") + ".",
         hint=hint,
         file=source,
@@ -181,7 +202,7 @@ def _references(topology: Topology) -> Iterator[tuple[tuple[str | int, ...], str
         yield ("transfers", number, "zone"), "zone", transfer.zone, zones
         yield ("transfers", number, "to"), "region", transfer.to, regions
         for entity in transfer.entities:
-            yield ("transfers", number, "entities"), "entity", entity, [*entities(), "message"]
+            yield ("transfers", number, "entities"), "entity", entity, [*entities()]
     for number, link in enumerate(topology.links_settings):
         for end in (link.a, link.b):
             yield ("links", number), "region or place", end, [*regions, *topology.places]
