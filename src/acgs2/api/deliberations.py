@@ -5,7 +5,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from acgs2.api.routes import RESPONSES, clean
 from acgs2.api.tokens import Principal
 from acgs2.bus.deliberations import approval_key, approvals_of, conclusion, held_of, verdict_key
 from acgs2.errors import ConflictError, ForbiddenError, InputError, NotFoundError, OutcomeUnknown
+from acgs2.model.clock import moment_of
 from acgs2.policy import Halts
 from acgs2.policy.deliberation import missing, refusal
 from acgs2.store.templates import fragments
@@ -209,8 +210,7 @@ async def conclude(server: RegionServer, keys: Sequence[UUID], halts: Halts) -> 
     ended = 0
     async with server.database("INSERT", "verdict") as conn:
         for row in await _rows(conn, keys):
-            now_us = time.time_ns() // 1000
-            final = conclusion(row, halts, now_us)
+            final = conclusion(row, halts, time.time_ns() // 1000)
             if final is None or row["verdict"] is not None:
                 continue
             counted = [msgspec.to_builtins(each) for each in final.counted]
@@ -231,10 +231,8 @@ async def conclude(server: RegionServer, keys: Sequence[UUID], halts: Halts) -> 
                     body = {
                         k: str(names[k]) for k in ("decision", "message_id", "reason", "tenant_id", "zone")
                     }
-                    body |= {"approvers": [each.approver for each in final.counted]}
-                    await audit(
-                        conn, "verdict", row["key"], body | {"at_us": now_us, "region": server.region}
-                    )
+                    body |= {"approvers": [each.approver for each in final.counted], "region": server.region}
+                    await audit(conn, "verdict", row["key"], body, row["tenant_id"])
                     ended += 1
     return ended
 
@@ -293,12 +291,13 @@ def _shown(row: Mapping[str, Any]) -> Deliberation:
         policies=basis.get("policies", []),
         factors=basis.get("factors", []),
         holds=basis.get("holds", []),
-        held_since=_at(row["hlc"]),
-        deadline=_at(held.deadline_us),
+        held_since=moment_of(row["hlc"]),
+        deadline=moment_of(held.deadline_us),
         state=verdict["reason"] if verdict else "open",
         missing=dict(missing(held, said)) if not verdict else {},
         approvals=[
-            Said(approver=s.approver, decision=s.decision, reason=s.reason, at=_at(s.at_us)) for s in said
+            Said(approver=s.approver, decision=s.decision, reason=s.reason, at=moment_of(s.at_us))
+            for s in said
         ],
         decided_in=verdict["decided_in"] if verdict else None,
     )
@@ -324,10 +323,6 @@ async def _events(server: RegionServer, principal: Principal) -> AsyncIterator[S
         for key in gone:
             seen.pop(key, None)
         await asyncio.sleep(_POLL_S)
-
-
-def _at(us: int) -> datetime:
-    return datetime.fromtimestamp(us / 1e6, UTC)
 
 
 HANDLERS: list[Any] = [index, events, show, say]

@@ -5,7 +5,7 @@
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from acgs2.api.routes import RESPONSES, clean
 from acgs2.api.tokens import Principal
 from acgs2.consensus import Document
 from acgs2.errors import ForbiddenError, NotFoundError, UnavailableError
+from acgs2.model.clock import moment_of
 from acgs2.model.ids import uuid7
 from acgs2.policy import Constitution, Halt, Halts
 from acgs2.store.templates import fragments
@@ -236,13 +237,9 @@ def _shown(halt: Halt) -> Shown:
         target=UUID(halt.target) if halt.target else None,
         reason=halt.reason,
         by=halt.by,
-        since=_time(halt.at_us),
-        resumes=[Asked(by=each.by, at=_time(each.at_us)) for each in halt.resumes],
+        since=moment_of(halt.at_us),
+        resumes=[Asked(by=each.by, at=moment_of(each.at_us)) for each in halt.resumes],
     )
-
-
-def _time(at_us: int) -> datetime:
-    return datetime.fromtimestamp(at_us / 1e6, UTC)
 
 
 HANDLERS: list[Any] = [listed, halt, resume]

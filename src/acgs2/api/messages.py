@@ -7,7 +7,7 @@ other routes. What it accepts is documented in the schema like everything else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
@@ -36,6 +36,7 @@ from acgs2.errors import (
     UnavailableError,
 )
 from acgs2.logs.write import get_logger
+from acgs2.model.clock import moment_of
 
 __all__ = ["PATH", "with_messages"]
 
@@ -137,7 +138,7 @@ def _answer(
 ) -> tuple[int, bytes]:
     if stored.outcome not in ("accepted", "repeat"):
         raise _refused(stored.outcome, zone)
-    accepted_at = datetime.fromtimestamp((stored.accepted_us or 0) / 1e6, UTC)
+    accepted_at = moment_of(stored.accepted_us or 0)
     receipt: dict[str, Any] = {
         "message_id": request.message_id,
         "conversation_id": request.conversation_id,
@@ -162,7 +163,7 @@ def _answer(
         receipt["deliberation"] = {
             "group": stored.basis.get("group"),
             "approvals": stored.basis.get("approvals"),
-            "deadline": datetime.fromtimestamp(accepted_at.timestamp() + deadline_s, UTC),
+            "deadline": accepted_at + timedelta(seconds=deadline_s),
         }
     fresh = 202 if stored.decision == "deliberate" else 201
     return (fresh if stored.outcome == "accepted" else 200), msgspec.json.encode(receipt)

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from acgs2.api.region import RegionServer
 from acgs2.api.schemas import Increment, SetChange
 from acgs2.api.tokens import Principal
 from acgs2.errors import ConflictError, ForbiddenError, InputError, NotFoundError, OutcomeUnknown
+from acgs2.model.clock import moment_of
 from acgs2.model.entity import Entity, FieldType, Scope
 from acgs2.model.ids import request_key, uuid7
 from acgs2.store.templates import fragments
@@ -170,7 +170,7 @@ class Records:
         return {
             "id": row["key"],
             **shown,
-            "updated_at": datetime.fromtimestamp(row["hlc"] / 1e6, UTC),
+            "updated_at": moment_of(row["hlc"]),
             "updated_in": row["origin"].partition("#")[0],
             "_etag": self._etag(row),
         }

@@ -285,6 +285,6 @@ def export(
 
 
 def _moment(at_us: int) -> str:
-    from datetime import UTC, datetime
+    from acgs2.model.clock import moment_of
 
-    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="milliseconds")
+    return moment_of(at_us).isoformat(timespec="milliseconds")

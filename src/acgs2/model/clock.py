@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "covers",
     "is_apart",
     "join",
+    "moment_of",
     "next_hlc",
 ]
 
@@ -40,6 +42,11 @@ class Order(Enum):
 def next_hlc(now_us: int, last: int) -> int:
     """Return the hybrid clock of a write after one with clock `last` (Kulkarni et al. 2014, per record)."""
     return max(now_us, last + 1)
+
+
+def moment_of(us: int) -> datetime:
+    """Return the moment, in UTC, of so many microseconds since the epoch."""
+    return datetime.fromtimestamp(us / 1e6, UTC)
 
 
 def covers(a: Vector, b: Vector) -> bool:

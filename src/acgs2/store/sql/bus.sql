@@ -7,8 +7,6 @@ SELECT i, outcome, decision, impact, basis, accepted_us, origin, residency FROM 
 -- What a verdict needs to know of agents.
 SELECT a.key, a.tenant_id, a.zone, a.name, a.status, a.capabilities, a.accepts, a.hlc
 FROM acgs.agent AS a WHERE a.key = ANY (%s) AND NOT a.erased
--- name: message
-SELECT m.* FROM acgs.message AS m WHERE m.key = %(key)s
 -- name: held
 -- A message that was held, with what was said about it and how it ended, if it has.
 SELECT m.key, m.zone, m.tenant_id, m.conversation_id, m.from_agent, m.to_agent, m.topic, m.message_type, m.priority, m.content,
