@@ -103,7 +103,7 @@ def row_of(request: SendRequest, zone: str, proposer: str, between: Parties, ver
         proposer=proposer,
         decision=verdict.decision,
         impact=verdict.impact,
-        basis=msgspec.Raw(_ENCODER.encode(verdict.basis())),
+        basis=msgspec.Raw(verdict.encoded_basis),
         leaf=_ENCODER.encode(leaf).decode(),
         from_hlc=between.sender.hlc,
         to_hlc=between.receiver.hlc if between.receiver is not None else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -45,7 +46,7 @@ class BundleVersion(msgspec.Struct, frozen=True):
     digest: str
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A decision with everything that explains it. `impact` is in thousandths.
 
     `policies` are the ids of those that decided, a tenant's as `<tenant>/<id>`. Every hold must be satisfied.
@@ -71,6 +72,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def approvals(self) -> int:
         """Return how many approvals it takes at least."""
         return max((hold.approvals for hold in self.holds), default=0)
+
+    @cached_property
+    def encoded_basis(self) -> bytes:
+        """Return `basis` as JSON with its keys in order; made once for all messages that share a verdict."""
+        return msgspec.json.encode(self.basis(), order="sorted")
 
     def basis(self) -> dict[str, Any]:
         """Return what is stored beside the decision, as plain values without floats."""
