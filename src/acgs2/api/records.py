@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from acgs2.api.door import refuse_role
 from acgs2.api.region import RegionServer
 from acgs2.api.schemas import Increment, SetChange
 from acgs2.api.tokens import Principal
@@ -33,6 +34,8 @@ _JSON = (FieldType.JSON, FieldType.MAP)
 _EMPTY: Mapping[FieldType, Any] = {FieldType.SET: [], FieldType.MAP: {}, FieldType.COUNTER: 0}
 _RETRIED = ("40P01", "40001")
 _TRIES = 5
+#: What verdicts on agents' messages rest on; an agent does not change it.
+_BY_SERVICES = ("agent", "subscription", "tenant_config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Records:
         values = self._values(body)
         if self._entity.scope is Scope.TENANT:
             await self._owned(request, values["tenant_id"])
+            self._by_services(request.principal)
         if key is None and request.idempotency_key is None:
             key = uuid7(time.time_ns() // 1_000_000, os.urandom(10))
         elif key is None:
@@ -209,6 +213,11 @@ class Records:
         json = self._entity.field(name).type in _JSON and value is not None
         return sql.SQL("{} = %s").format(column), [Jsonb(value) if json else value]
 
+    def _by_services(self, principal: Principal) -> None:
+        """Refuse agents that would change what verdicts about them rest on; first, whose it is is checked."""
+        if principal.role == "agent" and self._entity.name in _BY_SERVICES:
+            raise refuse_role(principal, self._entity)
+
     async def _owned(self, request: Request, tenant: UUID) -> None:
         """Check that the tenant is here, is the principal's, and is of the zone that the header names."""
         if request.principal.tenant not in (None, str(tenant)):
@@ -280,6 +289,7 @@ class Records:
                 return None
             if request.principal.tenant not in (None, str(row[self._owner])):
                 return None
+            self._by_services(request.principal)
             _same_zone(row["zone"], request.zone)
             if row["erased"]:
                 if missing_is_done:

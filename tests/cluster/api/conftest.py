@@ -19,6 +19,7 @@ from tests.cluster.conftest import TRIO, Server, await_that, folder, free_port
 from acgs2.api.app import create_app
 from acgs2.api.region import Config, RegionServer
 from acgs2.api.tokens import create_keys, mint
+from acgs2.audit.keys import PUBLIC, create_audit_keys, key_name, private_path
 from acgs2.local.loopback import loopback
 from acgs2.policy.amendment import public_key
 from acgs2.topology import Topology
@@ -89,6 +90,7 @@ def otlp() -> str | None:
 def api(server: Server, trio: Topology, databases: Mapping[str, str], otlp: str | None) -> Iterator[Api]:
     with folder() as path:
         create_keys(path)
+        create_audit_keys(path, [(r, key_name(trio.domain, trio.name, r)) for r in trio.regions])
         (path / "trio.yaml").write_text(TRIO, encoding="utf-8")
         ports = {region: free_port() for region in databases}
         urls = {region: f"http://127.0.0.1:{port}" for region, port in ports.items()}
@@ -104,6 +106,8 @@ def api(server: Server, trio: Topology, databases: Mapping[str, str], otlp: str 
                 peer_databases={r: server.dsn(d, "acgs_link") for r, d in databases.items() if r != region},
                 life_path=str(path / f"{region}.life.json"),
                 jwks_path=str(path / "jwks.json"),
+                audit_key_path=str(private_path(path, region)),
+                audit_keys_path=str(path / PUBLIC),
                 amender_keys={name: public_key(key) for name, key in AMENDERS.items()},
                 otlp=otlp,
             )

@@ -26,6 +26,8 @@ def test_answers_are_as_described(api: Api) -> None:
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) > 25
     for operation in operations:
+        if operation.path.endswith("/events"):
+            continue  # a stream, which does not end
 
         @settings(
             max_examples=EXAMPLES,

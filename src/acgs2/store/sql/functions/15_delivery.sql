@@ -12,11 +12,11 @@ BEGIN
         SELECT m.key, m.hlc, m.to_agent AS agent, coalesce(m.to_tenant_id, m.tenant_id) AS tenant_id,
             CASE WHEN m.to_tenant_id IS NULL THEN m.zone
                 ELSE coalesce((SELECT a.zone FROM acgs.agent AS a WHERE a.key = m.to_agent), m.zone) END AS zone,
-            m.conversation_id, m.priority, m.expires_at
+            m.conversation_id, coalesce(m.priority, 1) AS priority, m.expires_at
         FROM acgs.message AS m WHERE m.key = ANY (chosen) AND m.to_agent IS NOT NULL
             AND ((m.decision = 'allow' AND NOT m.erased) OR acgs.deliverable(m.key, m.decision, m.erased))
         UNION ALL
-        SELECT m.key, m.hlc, s.agent_id, m.tenant_id, m.zone, m.conversation_id, m.priority, m.expires_at
+        SELECT m.key, m.hlc, s.agent_id, m.tenant_id, m.zone, m.conversation_id, coalesce(m.priority, 1), m.expires_at
         FROM acgs.message AS m JOIN acgs.subscription AS s ON s.tenant_id = m.tenant_id AND s.topic = m.topic AND NOT s.erased
         WHERE topics AND m.key = ANY (chosen) AND m.topic IS NOT NULL AND acgs.deliverable(m.key, m.decision, m.erased)
             -- Nobody is subscribed by another tenant.
