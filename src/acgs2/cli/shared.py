@@ -83,20 +83,13 @@ def cluster() -> Cluster:
 
 def operator_token(of: Cluster, subject: str = "operator@cli") -> str:
     """Return an operator's token for a local cluster."""
-    return minted(of, "operator@cli", "operator")
+    return minted(of, subject, "operator")
 
 
 def minted(of: Cluster, subject: str, role: str, tenant: str = "") -> str:
     """Return a token for a local cluster, in somebody's name."""
     from acgs2.api.tokens import mint
 
-    return mint(
-        of.state.path / "secrets" / "signing.json",
-        subject,
-        "operator",
-        of.state.topology.name,
-        int(time.time()),
-    )
     key = of.state.path / "secrets" / "signing.json"
     return mint(key, subject, role, of.state.topology.name, int(time.time()), tenant=tenant or None)
 
