@@ -64,7 +64,7 @@ class Stand:
         for zone in cluster.state.topology.zones:
             self.tenants[zone], self.agents[zone] = self.tenant(zone)
 
-    def tenant(self, zone: str, agents: int = 64) -> tuple[str, list[str]]:
+    def tenant(self, zone: str, agents: int = 16) -> tuple[str, list[str]]:
         """Make a tenant with agents."""
         headers = {"authorization": f"Bearer {bearer(self.cluster)}", "x-data-sovereignty": zone}
         with httpx.Client(base_url=self.cluster.state.url(WEST), headers=headers, timeout=30) as http:
@@ -127,7 +127,6 @@ def summed(zone: str, way: str, load: str, found: list[dict[str, Any]]) -> dict[
 async def bare(dsn: str, connections: int, seconds: float) -> dict[str, Any]:
     """Insert the row of a message into a plain table, one commit each; no triggers, nobody told."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
-        await conn.execute(b"CREATE UNLOGGED TABLE IF NOT EXISTS public.nothing ()")
         await conn.execute(b"CREATE TABLE IF NOT EXISTS public.bare (LIKE acgs.message)")
         await conn.execute(b"ALTER TABLE public.bare DROP CONSTRAINT IF EXISTS bare_pkey")
         await conn.execute(b"ALTER TABLE public.bare ADD CONSTRAINT bare_pkey PRIMARY KEY (key)")
@@ -172,7 +171,7 @@ def load(chosen: argparse.Namespace) -> list[dict[str, Any]]:
                     zone, way, connections=256 if zone == "paired" else 128, seconds=chosen.seconds
                 )
                 cells.setdefault((zone, way, "saturation"), []).extend(stand.run(full))
-            found = uvloop.run(bare(dsn, 128 if chosen.seconds else 1, chosen.seconds))
+            found = uvloop.run(bare(dsn, 24, chosen.seconds))
             cells.setdefault(("-", "bare insert", "saturation"), []).append(found)
             say(f"round {number + 1} of {chosen.rounds}")
         for zone, way in ways:

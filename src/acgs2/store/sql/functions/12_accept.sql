@@ -12,7 +12,7 @@
 -- what was true when it was stored.
 CREATE OR REPLACE FUNCTION acgs.accept(batch json)
 RETURNS TABLE (i integer, outcome text, decision text, impact bigint, basis jsonb, accepted_us bigint, origin text, residency text[])
-LANGUAGE plpgsql SECURITY DEFINER AS $fn$
+LANGUAGE plpgsql SECURITY DEFINER SET plan_cache_mode = force_generic_plan AS $fn$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -23,20 +23,24 @@ BEGIN
             constitutional_hash text, expires_at timestamptz, digest text, salt text, proposer text, decision text,
             impact bigint, basis jsonb, leaf text, from_hlc bigint, to_hlc bigint)
     ), looked AS MATERIALIZED (
-        SELECT g.*, m.digest AS known_digest, CASE
+        -- One lookup by key for each entry: a join may be planned as a scan of all messages, and stay so.
+        SELECT g.*, m.decision AS of_decision, m.impact AS of_impact, m.basis AS of_basis, m.hlc AS of_hlc,
+            m.origin AS of_origin, m.residency AS of_residency, CASE
             WHEN m.erased THEN 'erased'
             WHEN m.key IS NOT NULL AND m.digest IS DISTINCT FROM g.digest THEN 'reused'
             WHEN m.key IS NOT NULL THEN 'repeat'
-            WHEN t.key IS NULL THEN 'tenant-unknown'
+            WHEN t.zone IS NULL THEN 'tenant-unknown'
             WHEN t.zone <> g.zone THEN 'zone-mismatch'
             WHEN t.status = 'suspended' THEN 'tenant-suspended'
             WHEN f.hlc IS DISTINCT FROM g.from_hlc OR (g.to_agent IS NOT NULL AND a.hlc IS DISTINCT FROM g.to_hlc) THEN 'stale'
             ELSE 'new' END AS seen
         FROM given AS g
-        LEFT JOIN acgs.message AS m ON m.key = g.key
-        LEFT JOIN acgs.tenant AS t ON t.key = g.tenant_id AND NOT t.erased
-        LEFT JOIN acgs.agent AS f ON f.key = g.from_agent AND f.tenant_id = g.tenant_id AND NOT f.erased
-        LEFT JOIN acgs.agent AS a ON a.key = g.to_agent AND a.tenant_id = coalesce(g.to_tenant_id, g.tenant_id) AND NOT a.erased
+        LEFT JOIN LATERAL (SELECT * FROM acgs.message AS m WHERE m.key = g.key LIMIT 1) AS m ON true
+        LEFT JOIN LATERAL (SELECT t.zone, t.status FROM acgs.tenant AS t WHERE t.key = g.tenant_id AND NOT t.erased LIMIT 1) AS t ON true
+        LEFT JOIN LATERAL (SELECT f.hlc FROM acgs.agent AS f
+            WHERE f.key = g.from_agent AND f.tenant_id = g.tenant_id AND NOT f.erased LIMIT 1) AS f ON true
+        LEFT JOIN LATERAL (SELECT a.hlc FROM acgs.agent AS a
+            WHERE a.key = g.to_agent AND a.tenant_id = coalesce(g.to_tenant_id, g.tenant_id) AND NOT a.erased LIMIT 1) AS a ON true
     ), stored AS (
         INSERT INTO acgs.message AS m (key, zone, tenant_id, conversation_id, from_agent, to_tenant_id, to_agent, topic,
             message_type, priority, content, payload, metadata, constitutional_hash, expires_at, digest, salt, proposer,
@@ -53,9 +57,9 @@ BEGIN
         ORDER BY l.i
     )
     SELECT l.i, CASE WHEN l.seen <> 'new' THEN l.seen WHEN s.salt = l.salt THEN 'accepted' ELSE 'again' END,
-        coalesce(m.decision, l.decision), coalesce(m.impact, l.impact), coalesce(m.basis, l.basis),
-        coalesce(s.hlc, m.hlc), coalesce(s.origin, m.origin), coalesce(s.residency, m.residency)
-    FROM looked AS l LEFT JOIN stored AS s ON s.key = l.key LEFT JOIN acgs.message AS m ON l.seen IN ('repeat', 'reused') AND m.key = l.key;
+        coalesce(l.of_decision, l.decision), coalesce(l.of_impact, l.impact), coalesce(l.of_basis, l.basis),
+        coalesce(s.hlc, l.of_hlc), coalesce(s.origin, l.of_origin), coalesce(s.residency, l.of_residency)
+    FROM looked AS l LEFT JOIN stored AS s ON s.key = l.key;
 END
 $fn$;
 REVOKE EXECUTE ON FUNCTION acgs.accept(json) FROM PUBLIC;

@@ -4,7 +4,7 @@
 -- Makes deliveries of messages that may be delivered, to an agent or to those who subscribed to the topic, and wakes
 -- who serves them. `topics`: some may be for a topic; `again`: some of it may have been made before.
 CREATE OR REPLACE FUNCTION acgs.deliver(chosen uuid[], topics boolean, again boolean) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER AS $fn$
+LANGUAGE plpgsql SECURITY DEFINER SET plan_cache_mode = force_generic_plan AS $fn$
 DECLARE
     woken uuid[];
 BEGIN
