@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from tests.cluster.conftest import TRIO, await_that, folder
-from tests.cluster.local.test_cluster import CENTRAL, US, WEST
+from tests.cluster.local.test_cluster import CENTRAL, US, WEST, command
+from tests.cluster.local.test_governance import end, governs, halts
 from tests.cluster.local.test_pairs import taken, windows
 from tests.cluster.local.test_return import agreed, health, stop
 from tests.conformance.etcd import Etcd
@@ -30,6 +32,25 @@ def leads(cluster: Cluster, region: str) -> int:
     """Return the term in which a region says that it leads, 0 if it does not."""
     found = health(cluster, region).get("leader", {})
     return found["term"] if found.get("held_here") else 0
+
+
+def test_what_governs_is_agreed_over_etcd_and_a_halt_is_in_force_everywhere(
+    cluster: Cluster, etcd: Etcd
+) -> None:
+    regions = [WEST, CENTRAL, US]
+    await_that(lambda: all(governs(cluster, r) for r in regions), "all regions to govern", 30)
+    made = command("halt", "all", "--reason", "drill", "--json", state=cluster.state.path)
+    assert made.returncode == 0, made.stderr
+    number = json.loads(made.stdout)["halt"]["id"]
+    assert all(number in halts(cluster, r) for r in regions)
+    for member in etcd.members[:2]:
+        etcd.kill(member)
+    await_that(lambda: not any(governs(cluster, r) for r in regions), "nobody to govern without a majority")
+    for member in etcd.members[:2]:
+        etcd.start(member)
+    await_that(lambda: all(governs(cluster, r) for r in regions), "all regions to govern again", 30)
+    end(cluster, number)
+    assert not any(halts(cluster, r) for r in regions)
 
 
 def test_the_last_region_goes_on_alone_and_leads_as_long_as_etcd_has_a_majority(

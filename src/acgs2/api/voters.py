@@ -10,7 +10,8 @@ from litestar import Request, get, post
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from acgs2.api.door import authenticate, operators_only
+from acgs2.api.audited import audit
+from acgs2.api.door import authenticate, operators_only, principal_of
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
 from acgs2.consensus import PaxosRegister
@@ -75,7 +76,12 @@ async def change(request: Http, data: JSONBody[VotersChange]) -> Voters:
             "voters-unclear", "Name one region, to add or to remove.", hint='{"add": "eu-north-1"}'
         )
     register, voters = _register(request)
-    return _shown(await change_voters(register, voters, add=data.add, remove=data.remove))
+    members = await change_voters(register, voters, add=data.add, remove=data.remove)
+    server: RegionServer = request.app.state.server
+    body = {"epoch": members.epoch, "names": list(members.names), "by": principal_of(request).name}
+    async with server.pool.connection() as conn:
+        await audit(conn, "voters", None, body | {"added": data.add, "removed": data.remove})
+    return _shown(members)
 
 
 HANDLERS: list[Any] = [voters, change]

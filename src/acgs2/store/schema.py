@@ -7,6 +7,7 @@ is done about some of them beside (triggers) comes after all of them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import psycopg
@@ -21,6 +22,7 @@ __all__ = ["OWNER", "migrate", "schema_version"]
 #: The role that owns the schema; no superuser.
 OWNER = "acgs_owner"
 _LOCK = 0x61636773  # "acgs": one migration at a time
+_TRIES = 5
 
 
 def schema_version(conn: psycopg.Connection) -> int:
@@ -47,6 +49,14 @@ def migrate(conn: psycopg.Connection, declared: Iterable[Entity] | None = None) 
             f"PostgreSQL {conn.info.server_version // 10000} cannot run this schema.",
             hint="Use PostgreSQL 16 or later.",
         )
+    for _ in range(_TRIES - 1):
+        # It locks one table after another while others write: as a deadlock's victim it was rolled back whole.
+        with contextlib.suppress(psycopg.errors.DeadlockDetected):
+            return _migrate(conn, declared)
+    return _migrate(conn, declared)
+
+
+def _migrate(conn: psycopg.Connection, declared: Iterable[Entity] | None) -> int:
     kinds = tuple(entities().values() if declared is None else declared)
     known = scripts("migrations")
     with conn.transaction():

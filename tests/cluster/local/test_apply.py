@@ -96,6 +96,15 @@ def test_a_region_joins_under_load_and_leaves_for_good(cluster: Cluster, tmp_pat
     with psycopg.connect(cluster.state.dsn(NORTH, "postgres"), autocommit=True) as conn:
         assert conn.execute(b"SELECT 1 FROM acgs.tenant WHERE zone = 'all'").fetchone() is None
     await_that(lambda: NORTH in voters(cluster, WEST), "everyone to know who votes")
+    with databases(cluster) as found:
+        leaves = [
+            row[0]
+            for conn in found.values()
+            for row in conn.execute(
+                b"SELECT body::json FROM acgs.audit_leaf WHERE kind = 'voters'"
+            ).fetchall()
+        ]
+    assert [leaf for leaf in leaves if leaf["added"] == NORTH and NORTH in leaf["names"]], leaves
     assert health(cluster, NORTH)["seeded"]
     key = write(cluster, NORTH, "eu").json()["id"]
     await_that(lambda: holds(cluster, WEST, [key]), "what the new region writes")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
-from tests.cluster.conftest import PASSWORDS, Server
+from tests.cluster.conftest import PASSWORDS, Server, await_that
 
 from acgs2 import store
 from acgs2.errors import RuntimeFault
@@ -54,6 +55,19 @@ def test_a_newer_schema_is_left_alone(server: Server) -> None:
         conn.execute(b"INSERT INTO acgs.migration (number, name) VALUES (99, 'from the future')")
         with pytest.raises(RuntimeFault, match="schema 99"):
             store.migrate(conn)
+
+
+def test_a_deadlock_with_a_writer_does_not_end_a_migration(server: Server) -> None:
+    with empty(server, "busy") as conn, server.connect("busy") as writer, ThreadPoolExecutor(1) as pool:
+        store.migrate(conn)
+        writer.execute(b"SET deadlock_timeout = '60s'")  # the other one is the victim
+        with writer.transaction():
+            writer.execute(b"LOCK TABLE acgs.verdict IN ROW EXCLUSIVE MODE")
+            migrated = pool.submit(store.migrate, conn)
+            waits = b"SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'acgs.verdict'::regclass"
+            await_that(lambda: writer.execute(waits).fetchone(), "the migration to wait for the writer")
+            writer.execute(b"LOCK TABLE acgs.tenant IN ROW EXCLUSIVE MODE")
+        assert migrated.result(timeout=30) > 0
 
 
 def test_a_copied_database_is_not_mistaken_for_another_region(server: Server, trio: Topology) -> None:
