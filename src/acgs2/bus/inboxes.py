@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from acgs2.bus.desk import Desk, Receiver
 from acgs2.bus.seat import Seat, not_served
+from acgs2.bus.streams import Streams
 from acgs2.consensus import Register
 from acgs2.errors import InputError, ResidencyError, UnavailableError
 
 __all__ = ["Inboxes"]
 
-#: How long who moves inboxes waits for them to be served again, in leases: by then the next has had its turn too.
+#: How long a move waits for somebody to serve, in leases: by then the next has had its turn too.
 _TAKEN = 2
 _LOOK_S = 0.05
 
@@ -56,6 +57,7 @@ class Inboxes:
         self._governed = governed
         self._record = record
         self.seats: dict[str, Seat] = {}
+        self.streams = Streams()
 
     def seat(self, zone: str) -> Seat:
         """Return this region's part in serving a zone."""
