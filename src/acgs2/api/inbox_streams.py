@@ -13,7 +13,7 @@ import psycopg
 from litestar import Request, WebSocket, get, websocket
 from litestar.connection import ASGIConnection
 from litestar.exceptions import WebSocketDisconnect
-from litestar.params import QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 from msgspec import Meta
 from psycopg_pool import PoolTimeout
@@ -25,6 +25,7 @@ from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES, Zone
 from acgs2.bus.claims import ClaimId, of_generation
 from acgs2.bus.desk import Claimed, Receiver
+from acgs2.bus.inboxes import Inboxes
 from acgs2.bus.streams import Flow
 from acgs2.errors import AcgsError, InputError, UnavailableError
 from acgs2.model import entities
@@ -38,6 +39,12 @@ _LASTS_S = 900.0
 _FRAME_BYTES = 64 * 1024
 _READ = guard_read(entities()["message"])
 Credit = Annotated[int, QueryParameter(name="credit", ge=1, le=100, description="Claims held at once.")]
+LastEvent = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Last-Event-ID", max_length=200, description="The last claim of the stream that broke."
+    ),
+]
 Hold = Annotated[float, QueryParameter(name="hold_s", ge=1, le=3600, description="How long each is held.")]
 
 
@@ -94,29 +101,35 @@ def _flow(server: RegionServer, receiver: Receiver, credit: int, hold_s: float) 
     media_type="text/event-stream",
 )
 async def events(
-    request: Request[Any, Any, Any], agent: Agent, credit: Credit = 10, hold_s: Hold = 30, zone: Zone = None
+    request: Request[Any, Any, Any],
+    agent: Agent,
+    credit: Credit = 10,
+    hold_s: Hold = 30,
+    last: LastEvent = None,
+    zone: Zone = None,
 ) -> Stream:
     """Send each claim as an event `message`, its id the claim; acknowledge them by the route for that.
 
-    As many are under way as `credit` says. What is not acknowledged comes again when its hold ends, on this
-    stream or another. An event `problem` is the last: it says why, and where to go on.
+    As many are under way as `credit` says. What is not acknowledged comes again when its hold ends; when the
+    stream ends, all of that is given back at once. An event `problem` is the last: it says why, and where to
+    go on. `Last-Event-ID` acknowledges nothing: it names the stream that broke, which is over then.
     """
     server: RegionServer = request.app.state.server
     receiver = await consumer(request, agent)
     server.inboxes.require(receiver)
     flow = _flow(server, receiver, credit, hold_s)
     return Stream(
-        _events(flow),
+        _events(server.inboxes, flow, last),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _events(flow: Flow) -> AsyncIterator[bytes]:
+async def _events(inboxes: Inboxes, flow: Flow, last: str | None) -> AsyncIterator[bytes]:
     ends_s = time.monotonic() + _LASTS_S
     yield b"retry: 1000\n\n"
     try:
-        async with contextlib.aclosing(flow.claims()) as claims:
+        async with inboxes.streams.opened(flow, last), contextlib.aclosing(flow.claims()) as claims:
             async for claim in claims:
                 if claim is None:
                     yield b": alive\n\n"
@@ -207,7 +220,8 @@ class _Talk:
             for part in parts:
                 part.cancel()
             ended = await asyncio.gather(*parts, return_exceptions=True)
-            await self._give_back()
+            with contextlib.suppress(*_FAULTS):  # else they come again when their hold ends
+                await self._flow.end()
         fault = next((each for each in ended if isinstance(each, _FAULTS)), None)
         if fault is not None:
             await _end(self._socket, fault)
@@ -259,12 +273,6 @@ class _Talk:
         self._inboxes.require(self._receiver, generation)
         said = [{"claim": c, "outcome": o} for c, o in zip(frame.claims, outcomes, strict=True)]
         await self._send(msgspec.json.encode({"type": "outcome", "claims": said}))
-
-    async def _give_back(self) -> None:
-        held = self._flow.held
-        if held:
-            with contextlib.suppress(*_FAULTS):  # else they come again when their hold ends
-                await self._inboxes.desk.give_back(self._receiver, held, self._flow.generation, 0)
 
 
 HANDLERS: list[Any] = [events, stream]

@@ -18,6 +18,7 @@ from acgs2.api.door import authenticate, guard_read, operators_only, principal_o
 from acgs2.api.records import flushed_position
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES, Zone
+from acgs2.api.waiting import waited_for
 from acgs2.bus.claims import ClaimId, of_generation
 from acgs2.bus.desk import Claimed, Receiver
 from acgs2.errors import ForbiddenError, InputError, NotFoundError
@@ -138,9 +139,15 @@ async def claim(request: Http, agent: Agent, data: JSONBody[ClaimRequest], zone:
     """Hold messages for a while, urgent ones first, of each conversation one at a time; may wait for them."""
     receiver = await consumer(request, agent)
     inboxes = request.app.state.server.inboxes
-    generation, claims = await inboxes.desk.claim(
-        receiver, data.limit, data.hold_s, data.wait_s, lambda known: inboxes.require(receiver, known)
-    )
+    async with waited_for(request, lambda: inboxes.desk.wake([agent])) as gone:
+        generation, claims = await inboxes.desk.claim(
+            receiver,
+            data.limit,
+            data.hold_s,
+            data.wait_s,
+            lambda known: inboxes.require(receiver, known),
+            gone,
+        )
     return ClaimAnswer(generation, claims)
 
 

@@ -19,12 +19,19 @@ class Batch(Generic[Ask, Answer]):
         carry: takes requests, returns an answer for each.
         most: how many go together.
         lanes: how many batches are under way at once.
+        unheard: told of an answer that who asked did not wait for; must not raise.
     """
 
     def __init__(
-        self, carry: Callable[[Sequence[Ask]], Awaitable[Sequence[Answer]]], *, most: int = 64, lanes: int = 2
+        self,
+        carry: Callable[[Sequence[Ask]], Awaitable[Sequence[Answer]]],
+        *,
+        most: int = 64,
+        lanes: int = 2,
+        unheard: Callable[[Ask, Answer], Awaitable[None]] | None = None,
     ) -> None:
         self._carry = carry
+        self._unheard = unheard
         self._most = most
         self._lanes = lanes
         self._waiting: list[tuple[Ask, asyncio.Future[Answer]]] = []
@@ -58,6 +65,12 @@ class Batch(Generic[Ask, Answer]):
                     if not waiter.done():
                         waiter.set_exception(error)
                 continue
-            for (_, waiter), answer in zip(taken, answers, strict=True):
-                if not waiter.done():
+            unheard: list[tuple[Ask, Answer]] = []
+            for (request, waiter), answer in zip(taken, answers, strict=True):
+                if waiter.done():
+                    unheard.append((request, answer))
+                else:
                     waiter.set_result(answer)
+            if self._unheard is not None:
+                for request, answer in unheard:
+                    await self._unheard(request, answer)

@@ -79,7 +79,7 @@ class Desk:
     def __init__(self, pool: AsyncConnectionPool[Any], counted: Counted) -> None:
         self._pool = pool
         self._counted = counted
-        self._claims: Batch[_Claiming, list[Claimed]] = Batch(self._claim)
+        self._claims: Batch[_Claiming, list[Claimed]] = Batch(self._claim, unheard=self._untake)
         self._acks: Batch[tuple[UUID, ClaimId], str] = Batch(self._acknowledge, most=500, lanes=1)
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
         self._watching: dict[UUID, set[Callable[[Sequence[str]], None]]] = {}
@@ -93,8 +93,11 @@ class Desk:
         hold_s: float,
         wait_s: float,
         require: Callable[[int | None], int],
+        gone: Callable[[], bool],
     ) -> tuple[int, list[Claimed]]:
         """Return the generation and up to `limit` claims, waiting for the first if there is none.
+
+        What was claimed for a consumer that is gone by then is given back at once.
 
         Args:
             receiver: whose inbox.
@@ -103,13 +106,20 @@ class Desk:
             wait_s: for how long to wait.
             require: returns the generation that is served now, or raises; asked before every act, and with
                 that generation before its effect is told.
+            gone: whether nobody waits for them any more; `wake` has it asked.
         """
         until_s = time.monotonic() + wait_s
         with self._woken(receiver.agent) as woken:
             while True:
                 woken.clear()
                 generation = require(None)
-                claims = await self._claims.ask(_Claiming(receiver, generation, limit, hold_s))
+                if gone():
+                    return generation, []
+                asked = _Claiming(receiver, generation, limit, hold_s)
+                claims = await self._claims.ask(asked)
+                if claims and gone():
+                    await self._untake(asked, claims)
+                    return generation, []
                 require(generation)
                 left_s = until_s - time.monotonic()
                 if claims or left_s <= 0:
@@ -233,6 +243,13 @@ class Desk:
             if attempt > 1:
                 self._counted.redelivered(1)
         return given
+
+    async def _untake(self, asked: _Claiming, claims: Sequence[Claimed]) -> None:
+        """Give back what nobody was told of, if that can be done; else it comes again when its hold ends."""
+        held = [ClaimId.parse(each.claim) for each in claims]
+        if held:
+            with contextlib.suppress(psycopg.Error):
+                await self.give_back(asked.receiver, held, asked.generation, 0)
 
     async def _acknowledge(self, asked: Sequence[tuple[UUID, ClaimId]]) -> list[str]:
         names = {

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from acgs2.bus.desk import Desk, Receiver
-from acgs2.bus.seat import Seat
+from acgs2.bus.seat import Seat, not_served
+from acgs2.bus.streams import Streams
 from acgs2.consensus import Register
 from acgs2.errors import InputError, ResidencyError, UnavailableError
 
 __all__ = ["Inboxes"]
+
+#: How long a move waits for somebody to serve, in leases: by then the next has had its turn too.
+_TAKEN = 2
+_LOOK_S = 0.05
 
 
 class Inboxes:
@@ -50,6 +57,7 @@ class Inboxes:
         self._governed = governed
         self._record = record
         self.seats: dict[str, Seat] = {}
+        self.streams = Streams()
 
     def seat(self, zone: str) -> Seat:
         """Return this region's part in serving a zone."""
@@ -81,7 +89,7 @@ class Inboxes:
         """
         now = self.serving(receiver.zone)
         if generation is not None and now != generation:
-            raise _not_served(receiver.zone)
+            raise not_served(receiver.zone)
         self._governed(receiver)
         return now
 
@@ -93,7 +101,7 @@ class Inboxes:
             return generation
         region = seat.known()[0] if seat is not None else None
         if region is None or region == self._region:
-            raise _not_served(zone)
+            raise not_served(zone)
         raise ResidencyError(
             "inbox-served-elsewhere",
             f"{region} serves the inboxes of zone {zone}.",
@@ -124,6 +132,7 @@ class Inboxes:
         Raises:
             InputError: that region may not (`region-not-lawful`).
             ResidencyError: this region does not serve them.
+            UnavailableError: nothing was moved, or that region did not take them (`inbox-not-taken`).
         """
         order = self._candidates(zone)
         if to not in order:
@@ -143,16 +152,25 @@ class Inboxes:
             await before()
 
         await self.seats[zone].hand_over(to, told)
+        await self._taken(zone, to)
+
+    async def _taken(self, zone: str, to: str) -> None:
+        """Wait until who was named serves; who is slow to take them loses its turn, and that is said."""
+        region = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TAKEN * self._length_s):
+                while region is None:
+                    await asyncio.sleep(_LOOK_S)
+                    region, _ = self.seats[zone].known()
+        if region != to:
+            raise UnavailableError(
+                "inbox-not-taken",
+                f"{to} did not take the inboxes of zone {zone}; {region or 'nobody'} serves them.",
+                hint=f"See whether {to} is well (`acgs2 status`), and move them again.",
+                zone=zone,
+                served_by=region,
+            )
 
     def served(self) -> dict[str, tuple[str | None, int]]:
         """Return of every zone known here which region serves it, as far as is known, and the generation."""
         return {zone: seat.known() for zone, seat in sorted(self.seats.items())}
-
-
-def _not_served(zone: str) -> UnavailableError:
-    return UnavailableError(
-        "inbox-not-served",
-        f"This region does not serve the inboxes of zone {zone} now, and does not know who does.",
-        hint="Try again in a moment; nothing was given.",
-        zone=zone,
-    )

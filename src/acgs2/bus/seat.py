@@ -13,7 +13,7 @@ from acgs2.errors import UnavailableError
 from acgs2.logs.write import get_logger
 from acgs2.plan.inboxes import patience_s, successor
 
-__all__ = ["Seat"]
+__all__ = ["Seat", "not_served"]
 
 _LOG = get_logger("acgs2.inboxes")
 _RENEWALS = 3
@@ -66,6 +66,8 @@ class Seat:
         self._due_s = float("inf")
         #: While it is handed over nothing is given out any more.
         self._leaving = False
+        #: A renewal that is under way while the lease is released would take it back, or believe to have it.
+        self._turn = asyncio.Lock()
 
     def serving(self) -> int | None:
         """Return the generation in which this region serves the zone now, None if it does not.
@@ -83,6 +85,10 @@ class Seat:
 
     async def step(self) -> None:
         """Renew, take what may be taken, or watch; without a majority nothing changes."""
+        async with self._turn:
+            await self._step()
+
+    async def _step(self) -> None:
         candidates = self._candidates()
         self._due_s = float("inf")
         if not self._fit() or self._region not in candidates:
@@ -120,13 +126,17 @@ class Seat:
         """Give the inboxes to another region, after what it needs has been done.
 
         Raises:
-            UnavailableError: no majority; what is held then lapses by itself.
+            UnavailableError: it is not held any more (`inbox-not-served`), or no majority; what is held then
+                lapses by itself.
         """
         self._leaving = True
         try:
             await before()
-            await self._lease.release(to)
-            await self._note()
+            async with self._turn:
+                if not self._lease.held():
+                    raise not_served(self.zone)
+                await self._lease.release(to)
+                await self._note()
         finally:
             self._leaving = False
 
@@ -135,8 +145,7 @@ class Seat:
         try:
             while True:
                 began_s = self._clock_s()
-                if not self._leaving:
-                    await self.step()
+                await self.step()
                 await asyncio.sleep(self._rest_s(began_s))
         finally:
             with contextlib.suppress(TimeoutError):
@@ -153,3 +162,13 @@ class Seat:
         rest_s *= self._rng.uniform(0.9, 1.0)
         now_s = self._clock_s()
         return max(min(began_s + rest_s, max(self._due_s, now_s + _LEAST_S)) - now_s, 0.0)
+
+
+def not_served(zone: str) -> UnavailableError:
+    """Return what is said where nobody is known to serve a zone's inboxes."""
+    return UnavailableError(
+        "inbox-not-served",
+        f"This region does not serve the inboxes of zone {zone} now, and does not know who does.",
+        hint="Try again in a moment; nothing was given.",
+        zone=zone,
+    )

@@ -6,8 +6,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,10 +18,13 @@ from rich.table import Table
 from acgs2.errors import AcgsError, ForbiddenError, InputError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
+    import httpx
+
     from acgs2.local.cluster import Cluster
 
 __all__ = [
     "JSON",
+    "any_region",
     "call",
     "call_any",
     "cluster",
@@ -29,10 +33,12 @@ __all__ = [
     "minted",
     "operator_token",
     "report",
+    "seen",
     "state_path",
     "table",
 ]
 
+T = TypeVar("T")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
@@ -94,22 +100,6 @@ def minted(of: Cluster, subject: str, role: str, tenant: str = "") -> str:
     return mint(key, subject, role, of.state.topology.name, int(time.time()), tenant=tenant or None)
 
 
-def call_any(of: Cluster, region: str, method: str, path: str, **rest: Any) -> Any:
-    """Send a request to a region's API, or to each in turn until one can answer where none is named.
-
-    Raises:
-        AcgsError: the answer is a problem, or no region answers.
-    """
-    away: UnavailableError | None = None
-    for each in [region] if region else of.state.topology.regions:
-        try:
-            return call(of, each, method, path, **rest)
-        except UnavailableError as error:
-            away = error
-    assert away is not None
-    raise away
-
-
 def call(
     of: Cluster,
     region: str,
@@ -128,6 +118,49 @@ def call(
     Raises:
         AcgsError: the region is unknown or away, or its answer is a problem.
     """
+    answer = _sent(of, region, method, path, zone, body, headers or {}, params, timeout_s, subject)
+    return answer.json() if answer.content else {}
+
+
+def seen(of: Cluster, region: str, path: str) -> tuple[Any, str]:
+    """Return what a region shows and which version of it that is; raises as `call` does."""
+    answer = _sent(of, region, "GET", path, None, None, {}, None, 15, "operator@cli")
+    return answer.json(), answer.headers.get("etag", "").strip('"')
+
+
+def any_region(of: Cluster, region: str, ask: Callable[[str], T]) -> T:
+    """Return what a region answers, or the first that can answer where none is named.
+
+    Raises:
+        AcgsError: the answer is a problem, or no region answers.
+    """
+    away: UnavailableError | None = None
+    for each in [region] if region else of.state.topology.regions:
+        try:
+            return ask(each)
+        except UnavailableError as error:
+            away = error
+    assert away is not None
+    raise away
+
+
+def call_any(of: Cluster, region: str, method: str, path: str, **rest: Any) -> Any:
+    """Send a request as `call` does, to each region in turn until one can answer where none is named."""
+    return any_region(of, region, lambda each: call(of, each, method, path, **rest))
+
+
+def _sent(
+    of: Cluster,
+    region: str,
+    method: str,
+    path: str,
+    zone: str | None,
+    body: Any,
+    headers: Mapping[str, str],
+    params: Mapping[str, Any] | None,
+    timeout_s: float,
+    subject: str,
+) -> httpx.Response:
     import httpx
 
     from acgs2.local.loopback import loopback
@@ -138,7 +171,7 @@ def call(
             f"There is no region {region}.",
             hint=f"Regions: {', '.join(of.state.topology.regions)}.",
         )
-    sent = {"authorization": f"Bearer {operator_token(of, subject)}", **(headers or {})}
+    sent = {"authorization": f"Bearer {operator_token(of, subject)}", **headers}
     if zone:
         sent["x-data-sovereignty"] = zone
     try:
@@ -149,9 +182,9 @@ def call(
         raise UnavailableError(
             "region-away", f"{region} does not answer: {error}.", hint="See `acgs2 status`."
         ) from error
-    content = answer.json() if answer.content else {}
     if answer.status_code < 400:
-        return content
+        return answer
+    content = answer.json() if answer.content else {}
     kinds: dict[int, type[AcgsError]] = {400: InputError, 403: ForbiddenError, 503: UnavailableError}
     reference = str(content.get("type", "")).rpartition("/")[2] or "failed"
     hint = content.get("hint", "")

@@ -198,8 +198,9 @@ class Inbox:
     async def take(self, limit: int) -> list[InboxMessage]:
         """Return up to so many messages that were not given before, none if nothing came in `wait_s`.
 
-        Waits through outages and takeovers for as long as they last. Let it end rather than cancel it: what
-        is given to a claim whose answer nobody reads comes again only when its hold ends.
+        Waits through outages and takeovers for as long as they last. One that is cancelled while it waits
+        takes nothing. Let it end all the same where you can: what an answer gives that is on its way then
+        comes again only when its hold ends.
 
         Raises:
             AcgsError: what time does not mend, such as `other-agents-inbox` or `halted`.

@@ -15,6 +15,7 @@ import pytest
 from tests.cluster.api.conftest import Api
 from tests.cluster.conftest import Server, await_that
 
+from acgs2.local.loopback import loopback
 from acgs2.model.ids import uuid7
 
 WEST, CENTRAL, US = "eu-west-1", "eu-central-1", "us-east-1"
@@ -144,6 +145,23 @@ def test_a_claim_that_waits_is_woken_by_a_message_and_holds_no_connection(talk: 
         thread.join()
     assert time.monotonic() - began_s < 10
     assert sorted(agent for agent, claims in found if len(claims) == 1) == sorted(crowd)
+
+
+@pytest.mark.parametrize(("method", "act"), [("POST", "claim"), ("GET", "events?hold_s=600")])
+def test_what_is_claimed_for_a_client_that_hung_up_meanwhile_is_given_back(
+    talk: Talk, server: Server, databases: Mapping[str, str], method: str, act: str
+) -> None:
+    ann, bob = talk.agent(), talk.agent()
+    talk.send(ann, bob)
+    url = f"{talk.api.urls[WEST]}/api/v1/inboxes/{bob}/{act}"
+    sent = {"authorization": f"Bearer {talk.token(bob)}", "x-data-sovereignty": "eu"}
+    body = {"hold_s": 600} if method == "POST" else None
+    with server.connect(databases[WEST]) as conn, conn.transaction():
+        conn.execute(b"LOCK TABLE acgs.delivery IN SHARE MODE")
+        with pytest.raises(httpx.ReadTimeout):
+            loopback().request(method, url, json=body, headers=sent, timeout=1)
+    (claim,) = talk.claim(bob, wait_s=5)
+    assert claim["attempt"] == 2
 
 
 def test_a_returned_message_comes_again_to_who_waits(talk: Talk) -> None:

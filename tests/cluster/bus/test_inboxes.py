@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import ssl
@@ -19,6 +20,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from acgs2 import Client
 from acgs2.local.cluster import Cluster, up
 from acgs2.local.loopback import health
 
@@ -51,7 +53,8 @@ def eu(cluster: Cluster) -> Iterator[Speaker]:
 
     await_that(lambda: all(ready(region) for region in (WEST, CENTRAL, US)), "all regions to govern")
     speaker = Speaker(cluster, "eu", WEST, agents=8)
-    await_that(lambda: serves(speaker) == WEST, "the inboxes to be served")
+    if await_that(lambda: serves(speaker), "the inboxes to be served") != WEST:
+        told(speaker, "move", "eu", WEST)  # it was up first
     yield speaker
     speaker.http.close()
 
@@ -66,6 +69,13 @@ def serves(eu: Speaker) -> str | None:
             if (zone["zone"], zone["region"]) == ("eu", region):
                 return region
     return None
+
+
+def told(eu: Speaker, *arguments: str) -> Any:
+    """Return what `acgs2 inbox` says."""
+    done = command("inbox", *arguments, "--json", state=eu.cluster.state.path)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 class Edge:
@@ -132,6 +142,58 @@ def test_server_sent_events_come_through_the_edge_one_window_at_a_time(eu: Speak
         third = event(lines)
         assert third["message"]["message_id"] == sent[2]
         edge.post("acknowledge", {"claims": [third["claim"]]})
+
+
+def test_a_client_that_hangs_up_in_its_poll_takes_nothing(eu: Speaker) -> None:
+    ann, bob = eu.agents[:2]
+    edge = Edge(eu, bob)
+    for url in (edge.url, eu.cluster.state.url(WEST)):
+        edge.url = url
+        for _ in range(3):
+            with pytest.raises(httpx.ReadTimeout):
+                edge.http.post(
+                    f"{url}/api/v1/inboxes/{bob}/claim",
+                    json={"wait_s": 20},
+                    headers=edge.headers,
+                    timeout=0.5,
+                )
+        time.sleep(1)  # the news of it travels as well
+        message = eu.message(from_agent=ann, to_agent=bob)
+        assert eu.send(message).status_code == 201
+        (claim,) = edge.post("claim", {"wait_s": 3}).json()["claims"]
+        assert (claim["message"]["message_id"], claim["attempt"]) == (message["message_id"], 1)
+        edge.post("acknowledge", {"claims": [claim["claim"]]})
+
+
+def test_a_stream_of_events_that_breaks_gives_back_what_it_held(eu: Speaker) -> None:
+    ann, bob = eu.agents[:2]
+    edge = Edge(eu, bob)
+    sent = []
+    for _ in range(3):
+        message = eu.message(from_agent=ann, to_agent=bob)
+        assert eu.send(message).status_code == 201
+        sent.append(message["message_id"])
+    url = f"{edge.url}/api/v1/inboxes/{bob}/events?hold_s=600"
+    with edge.http.stream("GET", url, headers=edge.headers) as answer:
+        lines = answer.iter_lines()
+        first = [event(lines) for _ in sent]
+        edge.post("acknowledge", {"claims": [first[0]["claim"]]})
+    # Its connection is gone; what it had not acknowledged comes at once, whatever the last event was.
+    broken = {"last-event-id": first[-1]["claim"]}
+    with edge.http.stream("GET", url, headers=edge.headers | broken) as answer:
+        lines = answer.iter_lines()
+        again = [event(lines), event(lines)]
+        assert [e["message"]["message_id"] for e in again] == sent[1:]
+        assert [e["attempt"] for e in again] == [2, 2]
+        # The connection stands, though the consumer has left it.
+        left = {"last-event-id": again[-1]["claim"]}
+        with edge.http.stream("GET", url, headers=edge.headers | left) as other:
+            theirs = other.iter_lines()
+            third = [event(theirs), event(theirs)]
+            assert [e["message"]["message_id"] for e in third] == sent[1:]
+            said = edge.post("acknowledge", {"claims": [e["claim"] for e in third]}).json()["claims"]
+            assert [each["outcome"] for each in said] == ["done", "done"]
+        assert not [line for line in lines if line.startswith("data:")], "it is over"
 
 
 def event(lines: Iterator[str]) -> dict[str, Any]:
@@ -223,11 +285,6 @@ def test_a_stream_is_opened_only_by_who_may_and_where_it_is_served(eu: Speaker) 
 def test_an_operator_sees_and_moves_inboxes_and_requeues_what_was_given_up(eu: Speaker) -> None:
     ann, bob = eu.agents[:2]
 
-    def told(*arguments: str) -> Any:
-        done = command("inbox", *arguments, "--json", state=eu.cluster.state.path)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
     message = eu.message(from_agent=ann, to_agent=bob)
     assert eu.send(message).status_code == 201
     edge = Edge(eu, bob)
@@ -235,21 +292,54 @@ def test_an_operator_sees_and_moves_inboxes_and_requeues_what_was_given_up(eu: S
         (claim,) = edge.post("claim", {"wait_s": 5}).json()["claims"]
         edge.post("return", {"claims": [claim["claim"]]})
     assert edge.post("claim", {}).json()["claims"] == []
-    assert [d["message_id"] for d in told("dead", bob)] == [message["message_id"]]
-    assert told("move", "eu", CENTRAL) == {"zone": "eu", "from": WEST, "to": CENTRAL}
+    assert [d["message_id"] for d in told(eu, "dead", bob)] == [message["message_id"]]
+    assert told(eu, "move", "eu", CENTRAL) == {"zone": "eu", "from": WEST, "to": CENTRAL}
     await_that(lambda: serves(eu) == CENTRAL, "the other region to serve", 10)
-    assert {z["zone"]: z["region"] for z in told("show")}["eu"] == CENTRAL
+    assert {z["zone"]: z["region"] for z in told(eu, "show")}["eu"] == CENTRAL
     # It knows what was given up, and the edge finds it though it asks the first home region first.
-    assert told("requeue", bob)["requeued"] == [message["message_id"]]
-    assert told("show", bob)["ready"] == 1
+    assert told(eu, "requeue", bob)["requeued"] == [message["message_id"]]
+    assert told(eu, "show", bob)["ready"] == 1
     answer = edge.post("claim", {"wait_s": 5})
     assert answer.headers["x-acgs2-region"] == CENTRAL
     (claim,) = answer.json()["claims"]
     assert edge.post("acknowledge", {"claims": [claim["claim"]]}).status_code == 200
-    told("move", "eu", WEST)
+    told(eu, "move", "eu", WEST)
     await_that(lambda: serves(eu) == WEST, "the first region to serve", 10)
     wrong = command("inbox", "move", "eu", US, state=eu.cluster.state.path)
     assert (wrong.returncode, "may not serve" in wrong.stderr) == (2, True)
+
+
+def test_the_sdk_talks_through_the_edge_wherever_the_inbox_is_served(eu: Speaker) -> None:
+    ann, bob = eu.agents[:2]
+    state = eu.cluster.state
+
+    def client(agent: str, place: str) -> Client:
+        return Client(state.edge_url(place), zone="eu", token=eu.agent_token(agent), ca=state.trust)
+
+    async def act() -> list[tuple[int, str | None]]:
+        seen: list[tuple[int, str | None]] = []
+        async with client(ann, "dublin") as hers, client(bob, "frankfurt") as his, asyncio.timeout(60):
+
+            async def say(number: int) -> None:
+                await hers.send(from_agent=ann, to_agent=bob, message_type="note", payload={"number": number})
+
+            await say(0)
+            async for message in his.inbox(bob, wait_s=5):
+                seen.append((message.payload["number"], await asyncio.to_thread(serves, eu)))
+                assert await message.acknowledge()
+                if len(seen) == 3:
+                    break
+                # The edge asks the first home region, and follows where that sends it.
+                to = WEST if seen[-1][1] == CENTRAL else CENTRAL
+                await asyncio.to_thread(told, eu, "move", "eu", to)
+                await say(len(seen))
+        return seen
+
+    told(eu, "move", "eu", CENTRAL)
+    try:
+        assert asyncio.run(act()) == [(0, CENTRAL), (1, WEST), (2, CENTRAL)]
+    finally:
+        told(eu, "move", "eu", WEST)
 
 
 @dataclass

@@ -311,11 +311,55 @@ def test_commands_halt_resume_amend_and_compare(cluster: Cluster, tmp_path: Path
     assert {each["version"] for each in told["regions"].values()} == {current.version + 1}
     assert run("constitution", "versions", "--json")[0]["version"] == current.version + 1
 
-    cedar = tmp_path / "platform.cedar"
-    cedar.write_text(run("policies", "show") + "// ours\n", encoding="utf-8")
-    assert run("policies", "put", str(cedar), "--json")["binding"]["unconfirmed"] == []
-    cedar.write_text("forbid (", encoding="utf-8")
-    refused(command("policies", "put", str(cedar), state=cluster.state.path), 2, ":1:")
+
+def test_the_command_line_replaces_the_policies_that_it_was_shown_and_no_others(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def run(*arguments: str) -> Any:
+        return command("policies", *arguments, state=cluster.state.path)
+
+    def written(text: str) -> str:
+        (tmp_path / "platform.cedar").write_text(text, encoding="utf-8")
+        return str(tmp_path / "platform.cedar")
+
+    shown = json.loads(run("show", "--json").stdout)
+    before = run("show")
+    assert f"version {shown['etag']}:" in before.stderr
+    ours = written(before.stdout + "// ours\n")
+    refused(run("put", ours), 3, "name it with --version")
+    assert run("show").stdout == before.stdout
+    put = run("put", ours, "--version", shown["etag"], "--json")
+    assert json.loads(put.stdout)["binding"]["unconfirmed"] == []
+    # Somebody who saw the version before does not undo that.
+    theirs = written(before.stdout + "// theirs\n")
+    refused(run("put", theirs, "--version", shown["etag"]), 3, "Look at what is in force now")
+    assert run("show").stdout.endswith("// ours\n")
+    refused(run("put", theirs, "--version", shown["etag"], "--force"), 2, "exclude each other")
+    assert run("put", theirs, "--force").returncode == 0
+    assert run("show").stdout.endswith("// theirs\n")
+    refused(run("put", written("forbid ("), "--force"), 2, ":1:")
+
+
+def test_the_command_line_makes_a_tenants_policies_and_replaces_those_that_it_was_shown(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    body = {"name": "Acme"}
+    made = call(cluster, WEST, "POST", "/api/v1/tenants", json=body, headers={"x-data-sovereignty": "eu"})
+    tenant = ("--tenant", made.json()["id"], "--region", WEST)
+    cedar = tmp_path / "tenant.cedar"
+
+    def put(text: str, *more: str) -> Any:
+        cedar.write_text(text, encoding="utf-8")
+        return command(
+            "policies", "put", str(cedar), *tenant, "--zone", "eu", *more, state=cluster.state.path
+        )
+
+    assert put("// one\n").returncode == 0
+    shown = json.loads(command("policies", "show", *tenant, "--json", state=cluster.state.path).stdout)
+    refused(put("// two\n"), 3, "name it with --version")
+    assert put("// two\n", "--version", shown["etag"]).returncode == 0
+    refused(put("// three\n", "--version", shown["etag"]), 3, "Look at what is in force now")
+    assert put("// three\n", "--force").returncode == 0
 
 
 def test_all_that_was_agreed_survives_the_cluster_being_down(cluster: Cluster) -> None:

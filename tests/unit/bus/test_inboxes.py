@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 
 from acgs2.bus.batch import Batch
-from acgs2.bus.desk import Receiver
+from acgs2.bus.desk import Counted, Desk, Receiver
 from acgs2.bus.inboxes import Inboxes
-from acgs2.errors import AcgsError, ForbiddenError
+from acgs2.errors import AcgsError, ForbiddenError, UnavailableError
 
 from .test_seat import LENGTH_S, Shelf
 
@@ -27,16 +27,16 @@ class Halts:
             raise ForbiddenError("halted", "It is halted.")
 
 
-def inboxes(shelf: Shelf, region: str, halts: Halts) -> Inboxes:
+def inboxes(shelf: Shelf, region: str, halts: Halts, length_s: float = LENGTH_S) -> Inboxes:
     async def record(zone: str, generation: int, serving: bool) -> bool:
         return True
 
     unused: Any = None
     return Inboxes(
-        unused,
+        Desk(unused, Counted(unused, unused)),
         shelf,
         region,
-        LENGTH_S,
+        length_s,
         candidates=lambda _: ("a", "b"),
         endpoints=lambda regions: [{"region": r, "url": f"http://{r}"} for r in regions],
         fit=lambda: True,
@@ -66,6 +66,30 @@ def test_only_the_region_that_serves_gives_and_only_in_the_generation_that_was_a
         assert elsewhere.context["endpoints"] == [{"region": "a", "url": "http://a"}]
         halts.halted = True
         assert refused(first, receiver).reference == "halted"
+
+    asyncio.run(run())
+
+
+def test_a_move_says_whether_they_were_taken() -> None:
+    async def run() -> None:
+        shelf, halts = Shelf(), Halts()
+        first, second = (inboxes(shelf, region, halts, 0.3) for region in "ab")
+
+        async def known() -> None:
+            return None
+
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            await first.seat("eu").step()
+            running = [group.create_task(first.seat("eu").run())]
+            with pytest.raises(UnavailableError) as error:
+                await first.move("eu", "b", known)
+            assert (error.value.reference, error.value.context["served_by"]) == ("inbox-not-taken", "a")
+            assert first.serves("eu"), "who is away has lost its turn"
+            running.append(group.create_task(second.seat("eu").run()))
+            await first.move("eu", "b", known)
+            assert second.serves("eu")
+            for each in running:
+                each.cancel()
 
     asyncio.run(run())
 

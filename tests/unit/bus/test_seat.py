@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from acgs2.bus.seat import Seat
 from acgs2.consensus import Versioned
+from acgs2.errors import UnavailableError
 
 LENGTH_S = 3.0
 
@@ -143,5 +146,65 @@ def test_a_handover_to_one_that_is_away_falls_to_the_others_in_time() -> None:
         assert serving(regions) == []
         await let_pass(shelf, [regions["a"], regions["b"]], LENGTH_S)
         assert serving(regions) == ["a"]
+
+    asyncio.run(run())
+
+
+class Busy(Shelf):
+    """A register that keeps one change waiting, before or after it is agreed."""
+
+    def __init__(self, *, agreed: bool) -> None:
+        super().__init__()
+        self.agreed = agreed
+        self.keep = False
+        self.kept = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def change(self, key: str, decide: Callable[[Any], Any]) -> Versioned:
+        keep, self.keep = self.keep, False
+        done = await super().change(key, decide) if self.agreed or not keep else None
+        if keep:
+            self.kept.set()
+            await self.go.wait()
+        return done or await super().change(key, decide)
+
+
+@pytest.mark.parametrize("agreed", [False, True])
+def test_a_renewal_that_is_under_way_does_not_take_back_what_is_handed_over(agreed: bool) -> None:
+    async def run() -> None:
+        shelf = Busy(agreed=agreed)
+        regions = {name: Region(shelf, name) for name in "abc"}
+        everybody = [*regions.values()]
+        await let_pass(shelf, everybody, 1)
+
+        async def before() -> None:
+            return None
+
+        shelf.keep = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(regions["a"].seat.step())
+            await shelf.kept.wait()
+            handed = group.create_task(regions["a"].seat.hand_over("c", before))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            shelf.go.set()
+            await handed
+        await let_pass(shelf, everybody, 0.2)
+        assert serving(regions) == ["c"]
+
+    asyncio.run(run())
+
+
+def test_what_has_lapsed_cannot_be_handed_over() -> None:
+    async def run() -> None:
+        shelf, regions = world()
+        await let_pass(shelf, [*regions.values()], 1)
+
+        async def before() -> None:
+            await let_pass(shelf, [regions["b"]], LENGTH_S * 1.2)
+
+        with pytest.raises(UnavailableError, match="does not serve"):
+            await regions["a"].seat.hand_over("c", before)
+        assert serving(regions) == ["b"]
 
     asyncio.run(run())
