@@ -134,6 +134,9 @@ def _print(item: dict[str, Any]) -> None:
             out.print(f"  {escape(part)}")
     for said in item["approvals"]:
         why = f": {escape(said['reason'])}" if said["reason"] else ""
-        out.print(f"  {said['at']} {escape(said['approver'])} said {said['decision']}{why}")
+        void = "" if said["counts"] else ", which does not count"
+        out.print(f"  {said['at']} {escape(said['approver'])} said {said['decision']}{void}{why}")
+    for group, count in item["wanting"].items():
+        out.print(f"  nobody can approve it now: {escape(group)} has {count} too few members who were named")
     end = f"decided in {item['decided_in']}" if item["decided_in"] else f"until {item['deadline']}"
     out.print(f"  held since {item['held_since']}, {end}")
