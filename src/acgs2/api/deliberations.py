@@ -2,9 +2,8 @@
 
 # Annotations are values here, so that OpenAPI is true.
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -12,7 +11,6 @@ from uuid import UUID
 import msgspec
 from litestar import Request, get, post
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
-from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import Meta
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -38,12 +36,12 @@ from acgs2.model.clock import moment_of
 from acgs2.policy.deliberation import missing, refusal, wanting
 from acgs2.store.templates import fragments
 
-__all__ = ["HANDLERS", "conclude"]
+__all__ = ["COMMON", "HANDLERS", "conclude", "groups_now", "may_see", "rows_of", "shown", "waiting"]
 
 Http = Request[Any, Any, Any]
 _QUERIES = fragments("bus.sql")
-_POLL_S = 0.25
-_COMMON: dict[str, Any] = {"guards": [authenticate], "tags": ["deliberations"], "responses": RESPONSES}
+#: What the routes of held messages have in common.
+COMMON: dict[str, Any] = {"guards": [authenticate], "tags": ["deliberations"], "responses": RESPONSES}
 _REFUSALS = {
     "approver-is-proposer": "Who proposed a message does not approve it.",
     "approver-not-named": "You are not one of those who were named to approve this message.",
@@ -109,7 +107,7 @@ class Deliberations(msgspec.Struct):
     items: list[Deliberation]
 
 
-@get("/api/v1/deliberations", summary="Messages that wait for people", **_COMMON)
+@get("/api/v1/deliberations", summary="Messages that wait for people", **COMMON)
 async def index(
     request: Http,
     tenant: Annotated[UUID | None, QueryParameter(name="tenant")] = None,
@@ -119,35 +117,23 @@ async def index(
     server: RegionServer = request.app.state.server
     principal = principal_of(request)
     wanted = UUID(principal.tenant) if principal.tenant is not None else tenant
-    rows = await _waiting(server, list(server.rules.pairs), wanted, limit)
-    groups = _groups(server)
-    return Deliberations([_shown(row, groups) for row in rows if _may_see(principal, row, groups)])
+    rows = await waiting(server, list(server.rules.pairs), wanted, limit)
+    groups = groups_now(server)
+    return Deliberations([shown(row, groups) for row in rows if may_see(principal, row, groups)])
 
 
-@get(
-    "/api/v1/deliberations/events",
-    media_type="text/event-stream",
-    summary="Messages that wait, as they come and end",
-    **_COMMON,
-)
-async def events(request: Http) -> ServerSentEvent:
-    """Send an event for every held message when it comes, when something is said, and when it ends."""
-    server: RegionServer = request.app.state.server
-    return ServerSentEvent(_events(server, principal_of(request)))
-
-
-@get("/api/v1/deliberations/{message_id:uuid}", summary="A held message", **_COMMON)
+@get("/api/v1/deliberations/{message_id:uuid}", summary="A held message", **COMMON)
 async def show(request: Http, message_id: MessageId) -> Deliberation:
     """Return a held message, whether it still waits or how it ended."""
     server: RegionServer = request.app.state.server
-    return _shown(await _one(server, principal_of(request), message_id), _groups(server))
+    return shown(await _one(server, principal_of(request), message_id), groups_now(server))
 
 
 @post(
     "/api/v1/deliberations/{message_id:uuid}/approvals",
     status_code=201,
     summary="Approve or deny a held message",
-    **_COMMON,
+    **COMMON,
 )
 async def say(request: Http, message_id: MessageId, data: JSONBody[Word], zone: Zone = None) -> Deliberation:
     """Note what an approver says; returns the message as it stands then."""
@@ -178,7 +164,7 @@ async def say(request: Http, message_id: MessageId, data: JSONBody[Word], zone: 
         )
     if server.inboxes.serves(zone):
         await conclude(server, [message_id], governed)
-    return _shown(await _one(server, principal, message_id), _groups(server))
+    return shown(await _one(server, principal, message_id), groups_now(server))
 
 
 async def _note(
@@ -231,7 +217,7 @@ async def conclude(server: RegionServer, keys: Sequence[UUID], governed: Governe
     """
     ended, groups = 0, governed.judge.groups()
     async with server.database("INSERT", "verdict") as conn:
-        for row in await _rows(conn, keys):
+        for row in await rows_of(conn, keys):
             final = conclusion(row, groups, governed.halts, time.time_ns() // 1000)
             if final is None or row["verdict"] is not None:
                 continue
@@ -259,25 +245,27 @@ async def conclude(server: RegionServer, keys: Sequence[UUID], governed: Governe
     return ended
 
 
-async def _rows(conn: Any, keys: Sequence[UUID]) -> list[dict[str, Any]]:
+async def rows_of(conn: Any, keys: Sequence[UUID]) -> list[dict[str, Any]]:
+    """Return the messages of these keys that were held, with what became of them."""
     cursor = conn.cursor(row_factory=dict_row)
     await cursor.execute(_QUERIES["held"].encode(), {"keys": list(keys)})
     return await cursor.fetchall()
 
 
-async def _waiting(
+async def waiting(
     server: RegionServer, zones: list[str], tenant: UUID | None, limit: int
 ) -> list[dict[str, Any]]:
+    """Return what waits in these zones, the first to end first; of one tenant where one is named."""
     names = {"zones": zones, "tenant": tenant, "limit": limit}
     async with server.database("SELECT", "message") as conn:
         found = await (await conn.execute(_QUERIES["waiting"].encode(), names)).fetchall()
-        return await _rows(conn, [key for (key,) in found])
+        return await rows_of(conn, [key for (key,) in found])
 
 
 async def _one(server: RegionServer, principal: Principal, message: UUID) -> dict[str, Any]:
     async with server.database("SELECT", "message") as conn:
-        rows = await _rows(conn, [message])
-    if not rows or not _may_see(principal, rows[0], _groups(server)):
+        rows = await rows_of(conn, [message])
+    if not rows or not may_see(principal, rows[0], groups_now(server)):
         raise NotFoundError(
             "deliberation-unknown",
             "No such message is held here.",
@@ -286,13 +274,14 @@ async def _one(server: RegionServer, principal: Principal, message: UUID) -> dic
     return rows[0]
 
 
-def _groups(server: RegionServer) -> Groups | None:
+def groups_now(server: RegionServer) -> Groups | None:
     """Return who is in which group as far as this region knows, to show by; None where it does not."""
     known = server.governance.known
     return known.judge.groups() if known is not None else None
 
 
-def _may_see(principal: Principal, row: Mapping[str, Any], groups: Groups | None) -> bool:
+def may_see(principal: Principal, row: Mapping[str, Any], groups: Groups | None) -> bool:
+    """Return whether a principal may see a held message: approvers what they are named for or proposed."""
     if principal.tenant not in (None, str(row["tenant_id"])):
         return False
     if principal.role == "agent":
@@ -303,7 +292,8 @@ def _may_see(principal: Principal, row: Mapping[str, Any], groups: Groups | None
     return True
 
 
-def _shown(row: Mapping[str, Any], groups: Groups | None) -> Deliberation:
+def shown(row: Mapping[str, Any], groups: Groups | None) -> Deliberation:
+    """Return a held message as it is shown."""
     held, verdict, basis = held_of(row, groups), row["verdict"], row["basis"]
     said = approvals_of(row)
     if verdict:
@@ -342,27 +332,4 @@ def _shown(row: Mapping[str, Any], groups: Groups | None) -> Deliberation:
     )
 
 
-async def _events(server: RegionServer, principal: Principal) -> AsyncIterator[ServerSentEventMessage]:
-    """Yield what changed, message by message; a comment now and then shows that somebody is there."""
-    seen: dict[UUID, bytes] = {}
-    while True:
-        wanted = UUID(principal.tenant) if principal.tenant is not None else None
-        rows = await _waiting(server, list(server.rules.pairs), wanted, 200)
-        groups = _groups(server)
-        gone = [key for key in seen if key not in {row["key"] for row in rows}]
-        if gone:
-            async with server.database("SELECT", "message") as conn:
-                rows += await _rows(conn, gone)
-        for row in rows:
-            if not _may_see(principal, row, groups):
-                continue
-            shown = msgspec.json.encode(_shown(row, groups))
-            if seen.get(row["key"]) != shown:
-                seen[row["key"]] = shown
-                yield ServerSentEventMessage(data=shown.decode(), event="deliberation", id=str(row["key"]))
-        for key in gone:
-            seen.pop(key, None)
-        await asyncio.sleep(_POLL_S)
-
-
-HANDLERS: list[Any] = [index, events, show, say]
+HANDLERS: list[Any] = [index, show, say]

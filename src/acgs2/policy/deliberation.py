@@ -123,7 +123,7 @@ def narrowed(held: Held, groups: Mapping[str, Iterable[str]]) -> Held:
 
 
 def wanting(held: Held) -> Mapping[str, int]:
-    """Return how many people each group has too few to approve it at all; groups that have enough are left out."""
+    """Return how many people each group has too few to approve it at all; those with enough are left out."""
     lacking: dict[str, int] = {}
     for hold in held.holds:
         count = max(1, hold.approvals) - len(set(hold.members) - held.proposers)

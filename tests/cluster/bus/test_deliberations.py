@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from queue import Queue
 from typing import Any
 from uuid import uuid4
 
@@ -200,6 +207,86 @@ def test_what_nobody_approves_is_denied_when_its_time_is_over(eu: Speaker) -> No
     )
     await_that(lambda: state(eu, message) == "expired", "the message to be denied")
     assert not deliveries(eu, message)
+
+
+@contextmanager
+def watching(eu: Speaker, **headers: str) -> Iterator[Queue[dict[str, Any]]]:
+    """Follow the events of held messages as a client does that reads lines."""
+    found: Queue[dict[str, Any]] = Queue()
+    sent = {"authorization": f"Bearer {eu.token(ANN, 'approver')}", **headers}
+    url = f"{eu.cluster.state.url(WEST)}/api/v1/deliberations/events"
+
+    def read(answer: httpx.Response) -> None:
+        with suppress(httpx.HTTPError):
+            for line in answer.iter_lines():
+                if line.startswith("data:"):
+                    found.put(json.loads(line.removeprefix("data:")))
+
+    with httpx.Client(timeout=30) as http, http.stream("GET", url, headers=sent) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        reader = threading.Thread(target=read, args=(answer,), daemon=True)
+        reader.start()
+        yield found
+
+
+def next_of(events: Queue[dict[str, Any]], message: str) -> dict[str, Any]:
+    while True:
+        found = events.get(timeout=10)
+        if found["message_id"] == message:
+            return found
+
+
+def test_events_tell_of_a_message_as_it_comes_changes_and_ends(eu: Speaker) -> None:
+    with watching(eu) as events:
+        message = hold(eu, content="a line\u2028and\u0085another\nof them")
+        came = next_of(events, message)
+        assert (came["state"], came["content"]) == ("open", "a line\u2028and\u0085another\nof them")
+        say(eu, ANN, message)
+        assert [said["approver"] for said in next_of(events, message)["approvals"]] == [ANN]
+        say(eu, CY, message, "deny")
+        while (told := next_of(events, message))["state"] == "open":
+            assert len(told["approvals"]) == 2
+        assert told["state"] == "denied"
+
+
+def test_a_stream_of_events_on_which_nothing_happens_says_that_it_is_alive(eu: Speaker) -> None:
+    url = f"{eu.cluster.state.url(WEST)}/api/v1/deliberations/events"
+    headers = {"authorization": f"Bearer {eu.token('nobody@test', 'approver')}"}
+    with eu.http.stream("GET", url, headers=headers, timeout=15) as answer:
+        parts = answer.iter_raw()
+        assert next(parts) == b"retry: 1000\r\n\r\n", "who may see nothing is told that it is open"
+        assert next(parts) == b": alive\r\n\r\n"
+
+
+def test_the_command_line_watches_until_it_is_interrupted(eu: Speaker) -> None:
+    words = ["deliberations", "watch", "--region", WEST, "--as", ANN, "--json"]
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "acgs2.cli", "--state", str(eu.cluster.state.path), *words],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines: Queue[dict[str, Any]] = Queue()
+
+    def read() -> None:
+        assert watch.stdout is not None
+        for line in watch.stdout:
+            lines.put(json.loads(line))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        message = hold(eu)
+        assert next_of(lines, message)["state"] == "open"
+        say(eu, CY, message, "deny")
+        while next_of(lines, message)["state"] == "open":
+            pass
+    finally:
+        watch.send_signal(signal.SIGINT)
+        watch.wait(timeout=10)
+        reader.join()
+        assert watch.stdout is not None
+        watch.stdout.close()
 
 
 LEGAL = """
