@@ -17,6 +17,7 @@ from acgs2.api.audit_log import run_audit
 from acgs2.api.audited import run_refusals
 from acgs2.api.constitution import HANDLERS as CONSTITUTION
 from acgs2.api.deciding import run_deciding
+from acgs2.api.deliberation_events import HANDLERS as DELIBERATION_EVENTS
 from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
 from acgs2.api.governance import run_governance
 from acgs2.api.halts import HANDLERS as HALTS
@@ -123,6 +124,7 @@ def create_app(server: RegionServer) -> Litestar:
             *INBOXES,
             *INBOX_STREAMS,
             *DELIBERATIONS,
+            *DELIBERATION_EVENTS,
             *AUDIT,
             Router(
                 "/api/v1",

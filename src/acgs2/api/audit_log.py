@@ -36,6 +36,8 @@ _STALE_US = 2_000_000
 #: A leaf that waits longer for its place is an incident: a transaction runs too long.
 _LAG_US = 5_000_000
 _LAG_LOOK_S = 2.5
+#: How often the end of the log is read anew, and held against what was signed.
+_CHECK_S = 10.0
 _REACH_S = 3.0
 #: How many cosignatures are looked at again at a start.
 _RECENT = 64
@@ -75,6 +77,8 @@ class _Duty:
         self._status.needed = enough(len(server.config.peer_databases))
         self._seen = 0
         self._looked_for_lag_s = 0.0
+        #: When (monotonic) the log was found to be what was signed.
+        self._whole_s = float("-inf")
 
     async def run(self, conn: psycopg.AsyncConnection) -> None:
         """Go on until the connection breaks."""
@@ -132,10 +136,12 @@ class _Duty:
         status = self._status
         if status.origin != looked.origin:
             status.begin(looked.log, looked.origin)
+            self._whole_s = float("-inf")
             self._seen = max(0, looked.cosignatures - _RECENT)
-        size, busy = looked.size, False
-        if looked.waiting:
-            size, busy = await self._cut(conn, size), True
+        size, busy = looked.size, looked.waiting
+        if await self._whole(conn) and looked.waiting:
+            size = await self._cut(conn, size)
+        busy = busy and not status.damage
         status.grew(size)
         if looked.cosignatures > self._seen:
             await self._count(conn, looked.log)
@@ -146,6 +152,24 @@ class _Duty:
             await self._lag(conn)
         return busy
 
+    async def _whole(self, conn: psycopg.AsyncConnection) -> bool:
+        """Return whether the log is what was signed; looked at now and then, and always while it is not."""
+        damage = self._status.damage
+        if not damage and time.monotonic() - self._whole_s < _CHECK_S:
+            return True
+        try:
+            if not await self._sequencer.check(conn):
+                return not damage
+        except RuntimeFault as error:
+            await self._damaged(conn, error)
+            return False
+        self._whole_s = time.monotonic()
+        if damage:
+            _LOG.warning("audit-whole-again")
+            self._status.damage = ""
+            await self._incident(conn, "audit-damaged", {}, wrong=False)
+        return True
+
     async def _cut(self, conn: psycopg.AsyncConnection, size: int) -> int:
         try:
             while cut := await self._sequencer.cut(conn):
@@ -153,11 +177,14 @@ class _Duty:
                 if not cut.full:
                     break
         except RuntimeFault as error:
-            if not self._status.damage:
-                _LOG.error("audit-damaged", reason=error.message)
-            self._status.damage = error.message
-            await self._incident(conn, "audit-damaged", {"reason": error.message})
+            await self._damaged(conn, error)
         return size
+
+    async def _damaged(self, conn: psycopg.AsyncConnection, error: RuntimeFault) -> None:
+        if not self._status.damage:
+            _LOG.error("audit-damaged", reason=error.message)
+        self._status.damage = error.message
+        await self._incident(conn, "audit-damaged", {"reason": error.message})
 
     async def _count(self, conn: psycopg.AsyncConnection, log: int) -> None:
         """Check the cosignatures that have come, and count those that are right."""

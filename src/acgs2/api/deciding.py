@@ -48,4 +48,4 @@ async def _look(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
     names = {"zones": zones, "tenant": None, "limit": _AT_ONCE}
     rows = await (await conn.execute(_QUERIES["waiting"].encode(), names)).fetchall()
     if rows:
-        await conclude(server, [key for (key,) in rows], governed.halts)
+        await conclude(server, [key for (key,) in rows], governed)

@@ -2,9 +2,8 @@
 
 # Annotations are values here, so that OpenAPI is true.
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -12,30 +11,37 @@ from uuid import UUID
 import msgspec
 from litestar import Request, get, post
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
-from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import Meta
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from acgs2.api.audited import audit
 from acgs2.api.door import PREFERENCE_HEADER, ZONE_HEADER, authenticate, check_zone, principal_of
+from acgs2.api.in_force import Governed
 from acgs2.api.records import flushed_position
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES, clean
 from acgs2.api.tokens import Principal
-from acgs2.bus.deliberations import approval_key, approvals_of, conclusion, held_of, verdict_key
+from acgs2.bus.deliberations import (
+    Groups,
+    approval_key,
+    approvals_of,
+    conclusion,
+    has_said,
+    held_of,
+    verdict_key,
+)
 from acgs2.errors import ConflictError, ForbiddenError, InputError, NotFoundError, OutcomeUnknown
 from acgs2.model.clock import moment_of
-from acgs2.policy import Halts
-from acgs2.policy.deliberation import missing, refusal
+from acgs2.policy.deliberation import missing, refusal, wanting
 from acgs2.store.templates import fragments
 
-__all__ = ["HANDLERS", "conclude"]
+__all__ = ["COMMON", "HANDLERS", "conclude", "groups_now", "may_see", "rows_of", "shown", "waiting"]
 
 Http = Request[Any, Any, Any]
 _QUERIES = fragments("bus.sql")
-_POLL_S = 0.25
-_COMMON: dict[str, Any] = {"guards": [authenticate], "tags": ["deliberations"], "responses": RESPONSES}
+#: What the routes of held messages have in common.
+COMMON: dict[str, Any] = {"guards": [authenticate], "tags": ["deliberations"], "responses": RESPONSES}
 _REFUSALS = {
     "approver-is-proposer": "Who proposed a message does not approve it.",
     "approver-not-named": "You are not one of those who were named to approve this message.",
@@ -55,16 +61,21 @@ class Word(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Said(msgspec.Struct, kw_only=True):
-    """What one approver said."""
+    """What one approver said, and whether that counts: not any more once the approver has left the group."""
 
     approver: str
     decision: str
     reason: str
     at: datetime
+    counts: bool
 
 
 class Deliberation(msgspec.Struct, kw_only=True):
-    """A held message: what it says, why it is held, who must approve, and how it stands."""
+    """A held message: what it says, why it is held, who must approve, and how it stands.
+
+    `wanting` says which groups have too few people left to approve it, and how many: it will be denied at its
+    deadline unless they are members again by then.
+    """
 
     message_id: UUID
     zone: str
@@ -85,6 +96,7 @@ class Deliberation(msgspec.Struct, kw_only=True):
     deadline: datetime
     state: str
     missing: dict[str, int]
+    wanting: dict[str, int]
     approvals: list[Said]
     decided_in: str | None = None
 
@@ -95,7 +107,7 @@ class Deliberations(msgspec.Struct):
     items: list[Deliberation]
 
 
-@get("/api/v1/deliberations", summary="Messages that wait for people", **_COMMON)
+@get("/api/v1/deliberations", summary="Messages that wait for people", **COMMON)
 async def index(
     request: Http,
     tenant: Annotated[UUID | None, QueryParameter(name="tenant")] = None,
@@ -105,34 +117,23 @@ async def index(
     server: RegionServer = request.app.state.server
     principal = principal_of(request)
     wanted = UUID(principal.tenant) if principal.tenant is not None else tenant
-    rows = await _waiting(server, list(server.rules.pairs), wanted, limit)
-    return Deliberations([_shown(row) for row in rows if _may_see(principal, row)])
+    rows = await waiting(server, list(server.rules.pairs), wanted, limit)
+    groups = groups_now(server)
+    return Deliberations([shown(row, groups) for row in rows if may_see(principal, row, groups)])
 
 
-@get(
-    "/api/v1/deliberations/events",
-    media_type="text/event-stream",
-    summary="Messages that wait, as they come and end",
-    **_COMMON,
-)
-async def events(request: Http) -> ServerSentEvent:
-    """Send an event for every held message when it comes, when something is said, and when it ends."""
-    server: RegionServer = request.app.state.server
-    return ServerSentEvent(_events(server, principal_of(request)))
-
-
-@get("/api/v1/deliberations/{message_id:uuid}", summary="A held message", **_COMMON)
+@get("/api/v1/deliberations/{message_id:uuid}", summary="A held message", **COMMON)
 async def show(request: Http, message_id: MessageId) -> Deliberation:
     """Return a held message, whether it still waits or how it ended."""
     server: RegionServer = request.app.state.server
-    return _shown(await _one(server, principal_of(request), message_id))
+    return shown(await _one(server, principal_of(request), message_id), groups_now(server))
 
 
 @post(
     "/api/v1/deliberations/{message_id:uuid}/approvals",
     status_code=201,
     summary="Approve or deny a held message",
-    **_COMMON,
+    **COMMON,
 )
 async def say(request: Http, message_id: MessageId, data: JSONBody[Word], zone: Zone = None) -> Deliberation:
     """Note what an approver says; returns the message as it stands then."""
@@ -155,21 +156,28 @@ async def say(request: Http, message_id: MessageId, data: JSONBody[Word], zone: 
     if row["zone"] != zone:
         raise ForbiddenError("zone-mismatch", f"The message belongs to another zone than {zone}.")
     peers = server.require_pair(zone)
-    position = await _note(server, principal, row, data)
+    position = await _note(server, principal, row, data, governed.judge.groups())
     await server.confirmed(zone, position, peers)
     if server.governance.lease_left_s() <= 0:
         raise OutcomeUnknown(
             "outcome-unknown", "The region lost its serving lease meanwhile.", hint="Say it again."
         )
     if server.inboxes.serves(zone):
-        await conclude(server, [message_id], governed.halts)
-    return _shown(await _one(server, principal, message_id))
+        await conclude(server, [message_id], governed)
+    return shown(await _one(server, principal, message_id), groups_now(server))
 
 
-async def _note(server: RegionServer, principal: Principal, row: Mapping[str, Any], word: Word) -> str:
-    """Store an approval and its leaf; return the position that it is flushed to."""
-    now_us = time.time_ns() // 1000
-    reference = refusal(held_of(row), principal.name, now_us)
+async def _note(
+    server: RegionServer, principal: Principal, row: Mapping[str, Any], word: Word, groups: Groups
+) -> str:
+    """Store an approval and its leaf; return the position that it is flushed to.
+
+    What was said just so before is not refused for what has happened since: its answer may have been lost.
+    """
+    if has_said(row, principal.name, word.decision):
+        async with server.database("SELECT", "approval") as conn:
+            return await flushed_position(conn)
+    reference = refusal(held_of(row, groups), principal.name, time.time_ns() // 1000)
     if reference is not None:
         kind = ConflictError if reference == "deliberation-expired" else ForbiddenError
         raise kind(reference, _REFUSALS[reference], hint="See who was named with `acgs2 deliberations show`.")
@@ -202,15 +210,15 @@ async def _note(server: RegionServer, principal: Principal, row: Mapping[str, An
         return await flushed_position(conn)
 
 
-async def conclude(server: RegionServer, keys: Sequence[UUID], halts: Halts) -> int:
+async def conclude(server: RegionServer, keys: Sequence[UUID], governed: Governed) -> int:
     """End those of some held messages that can be ended now; return how many were.
 
     Only the region that serves the inboxes of their zone does this, one at a time.
     """
-    ended = 0
+    ended, groups = 0, governed.judge.groups()
     async with server.database("INSERT", "verdict") as conn:
-        for row in await _rows(conn, keys):
-            final = conclusion(row, halts, time.time_ns() // 1000)
+        for row in await rows_of(conn, keys):
+            final = conclusion(row, groups, governed.halts, time.time_ns() // 1000)
             if final is None or row["verdict"] is not None:
                 continue
             counted = [msgspec.to_builtins(each) for each in final.counted]
@@ -237,25 +245,27 @@ async def conclude(server: RegionServer, keys: Sequence[UUID], halts: Halts) -> 
     return ended
 
 
-async def _rows(conn: Any, keys: Sequence[UUID]) -> list[dict[str, Any]]:
+async def rows_of(conn: Any, keys: Sequence[UUID]) -> list[dict[str, Any]]:
+    """Return the messages of these keys that were held, with what became of them."""
     cursor = conn.cursor(row_factory=dict_row)
     await cursor.execute(_QUERIES["held"].encode(), {"keys": list(keys)})
     return await cursor.fetchall()
 
 
-async def _waiting(
+async def waiting(
     server: RegionServer, zones: list[str], tenant: UUID | None, limit: int
 ) -> list[dict[str, Any]]:
+    """Return what waits in these zones, the first to end first; of one tenant where one is named."""
     names = {"zones": zones, "tenant": tenant, "limit": limit}
     async with server.database("SELECT", "message") as conn:
         found = await (await conn.execute(_QUERIES["waiting"].encode(), names)).fetchall()
-        return await _rows(conn, [key for (key,) in found])
+        return await rows_of(conn, [key for (key,) in found])
 
 
 async def _one(server: RegionServer, principal: Principal, message: UUID) -> dict[str, Any]:
     async with server.database("SELECT", "message") as conn:
-        rows = await _rows(conn, [message])
-    if not rows or not _may_see(principal, rows[0]):
+        rows = await rows_of(conn, [message])
+    if not rows or not may_see(principal, rows[0], groups_now(server)):
         raise NotFoundError(
             "deliberation-unknown",
             "No such message is held here.",
@@ -264,20 +274,32 @@ async def _one(server: RegionServer, principal: Principal, message: UUID) -> dic
     return rows[0]
 
 
-def _may_see(principal: Principal, row: Mapping[str, Any]) -> bool:
+def groups_now(server: RegionServer) -> Groups | None:
+    """Return who is in which group as far as this region knows, to show by; None where it does not."""
+    known = server.governance.known
+    return known.judge.groups() if known is not None else None
+
+
+def may_see(principal: Principal, row: Mapping[str, Any], groups: Groups | None) -> bool:
+    """Return whether a principal may see a held message: approvers what they are named for or proposed."""
     if principal.tenant not in (None, str(row["tenant_id"])):
         return False
     if principal.role == "agent":
         return principal.subject == str(row["from_agent"])
     if principal.role == "approver":
-        held = held_of(row)
+        held = held_of(row, groups)
         return any(principal.name in hold.members for hold in held.holds) or principal.name in held.proposers
     return True
 
 
-def _shown(row: Mapping[str, Any]) -> Deliberation:
-    held, verdict, basis = held_of(row), row["verdict"], row["basis"]
+def shown(row: Mapping[str, Any], groups: Groups | None) -> Deliberation:
+    """Return a held message as it is shown."""
+    held, verdict, basis = held_of(row, groups), row["verdict"], row["basis"]
     said = approvals_of(row)
+    if verdict:
+        rested = {each["approver"] for each in verdict["approvals"] or ()}
+    else:
+        rested = {each.approver for each in said if refusal(held, each.approver, each.at_us) is None}
     return Deliberation(
         message_id=row["key"],
         **{
@@ -295,34 +317,19 @@ def _shown(row: Mapping[str, Any]) -> Deliberation:
         deadline=moment_of(held.deadline_us),
         state=verdict["reason"] if verdict else "open",
         missing=dict(missing(held, said)) if not verdict else {},
+        wanting=dict(wanting(held)) if not verdict else {},
         approvals=[
-            Said(approver=s.approver, decision=s.decision, reason=s.reason, at=moment_of(s.at_us))
+            Said(
+                approver=s.approver,
+                decision=s.decision,
+                reason=s.reason,
+                at=moment_of(s.at_us),
+                counts=s.approver in rested,
+            )
             for s in said
         ],
         decided_in=verdict["decided_in"] if verdict else None,
     )
 
 
-async def _events(server: RegionServer, principal: Principal) -> AsyncIterator[ServerSentEventMessage]:
-    """Yield what changed, message by message; a comment now and then shows that somebody is there."""
-    seen: dict[UUID, bytes] = {}
-    while True:
-        wanted = UUID(principal.tenant) if principal.tenant is not None else None
-        rows = await _waiting(server, list(server.rules.pairs), wanted, 200)
-        gone = [key for key in seen if key not in {row["key"] for row in rows}]
-        if gone:
-            async with server.database("SELECT", "message") as conn:
-                rows += await _rows(conn, gone)
-        for row in rows:
-            if not _may_see(principal, row):
-                continue
-            shown = msgspec.json.encode(_shown(row))
-            if seen.get(row["key"]) != shown:
-                seen[row["key"]] = shown
-                yield ServerSentEventMessage(data=shown.decode(), event="deliberation", id=str(row["key"]))
-        for key in gone:
-            seen.pop(key, None)
-        await asyncio.sleep(_POLL_S)
-
-
-HANDLERS: list[Any] = [index, events, show, say]
+HANDLERS: list[Any] = [index, show, say]

@@ -3,6 +3,7 @@
 A region governs (takes messages in, takes approvals, dispatches) only by documents that a majority has said
 are in force, and only within one lease of the start of the last look at which it said so. So whatever a
 majority has agreed binds a region that is cut off, too, within one lease: by then it does nothing any more.
+Nor does it govern without evidence: while its audit log is not what was signed, it does not either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from acgs2.api.in_force import Governed, Tenants, audit_body, constitution_of, load, read_tenants
+from acgs2.audit.status import LogStatus
 from acgs2.consensus import KINDS, Document, Documents, boottime_s
 from acgs2.errors import AcgsError, RuntimeFault, UnavailableError
 from acgs2.logs.write import get_logger
@@ -59,6 +61,7 @@ class Governance:
         constitution: the id of the constitution that this region's topology names.
         lease_s: how long a region may act on what it last heard; the same in every region.
         first: gives what a new cluster is founded on, by kind; raises AcgsError where this region cannot say.
+        audit: what is known of this region's audit log.
         patience_s: for how long this region leaves it to others to found a new cluster.
         clock_s: CLOCK_BOOTTIME, or what a test gives.
     """
@@ -70,6 +73,7 @@ class Governance:
         constitution: str,
         lease_s: float,
         first: Callable[[], Mapping[str, Any]],
+        audit: LogStatus,
         *,
         patience_s: float = 0.0,
         clock_s: Callable[[], float] = boottime_s,
@@ -79,6 +83,7 @@ class Governance:
         self._region = region
         self._constitution = constitution
         self._first = first
+        self._audit = audit
         self._patience_s = patience_s
         self._clock_s = clock_s
         self._vacant_s: float | None = None
@@ -94,9 +99,16 @@ class Governance:
 
         Raises:
             UnavailableError: this region must not govern now: it cannot load what is in force
-                (`constitution-mismatch`), does not know yet what that is (`constitution-unknown`), or its
-                serving lease has run out (`not-governing`).
+                (`constitution-mismatch`), does not know yet what that is (`constitution-unknown`), its
+                serving lease has run out (`not-governing`), or its audit log is found damaged
+                (`audit-damaged`).
         """
+        if self._audit.damage:
+            raise UnavailableError(
+                "audit-damaged",
+                f"{self._region} does not govern without evidence. {self._audit.damage}",
+                hint="Ask another region; nothing was stored. Operators: see docs/audit.md.",
+            )
         if self._refusal is not None:
             raise UnavailableError(
                 "constitution-mismatch",
@@ -141,7 +153,9 @@ class Governance:
 
     def lease_left_s(self) -> float:
         """Return for how long this region may act without hearing from a majority again; 0 if not at all."""
-        return max(0.0, self._until_s - self._clock_s()) if self._refusal is None else 0.0
+        if self._refusal is not None or self._audit.damage:
+            return 0.0
+        return max(0.0, self._until_s - self._clock_s())
 
     @property
     def mismatch(self) -> str | None:

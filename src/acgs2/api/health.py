@@ -32,8 +32,8 @@ def checks(server: RegionServer, vital: Vital | str) -> dict[str, bool]:
     """Return what a region must be to serve, and whether it is.
 
     The serving lease is not among them: a region that is cut off goes on with reads and mergeable writes, and
-    refuses what governs by itself. One that cannot load what is in force has something wrong with it, and
-    serves nothing.
+    refuses what governs by itself. One that cannot load what is in force, or whose audit log is not what was
+    signed, has something wrong with it, and serves nothing.
     """
     told = vital if isinstance(vital, Vital) else Vital(None, True, {})
     connected = set(server.config.peers) - set(server.links_missing)
@@ -47,6 +47,7 @@ def checks(server: RegionServer, vital: Vital | str) -> dict[str, bool]:
         "clock": not server.clock_apart,
         "lag": not late,
         "constitution": server.governance.mismatch is None,
+        "audit": not server.audit.damage,
     }
 
 

@@ -65,7 +65,11 @@ def inboxes_for(server: RegionServer) -> Inboxes:
         candidates=candidates,
         endpoints=server.endpoints,
         fit=lambda: (
-            server.life is not None and server.life.seeded and not server.replaced and not server.behind
+            server.life is not None
+            and server.life.seeded
+            and not server.replaced
+            and not server.behind
+            and not server.audit.damage
         ),
         governed=governed,
         record=record,

@@ -9,33 +9,27 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-import psycopg
 from litestar import Request, WebSocket, get, websocket
 from litestar.connection import ASGIConnection
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 from msgspec import Meta
-from psycopg_pool import PoolTimeout
 
 from acgs2.api.door import authenticate, guard_read
+from acgs2.api.event_streams import ALIVE_S, FAULTS, LASTS_S, on_one_line, problem_of
 from acgs2.api.inboxes import Agent, Claims, consumer
-from acgs2.api.problems import answer_to, from_database
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES, Zone
 from acgs2.bus.claims import ClaimId, of_generation
 from acgs2.bus.desk import Claimed, Receiver
 from acgs2.bus.inboxes import Inboxes
 from acgs2.bus.streams import Flow
-from acgs2.errors import AcgsError, InputError, UnavailableError
+from acgs2.errors import InputError
 from acgs2.model import entities
 
 __all__ = ["HANDLERS"]
 
-#: How often a word is said on a stream where nothing happens; well under what proxies take for silence.
-_ALIVE_S = 10.0
-#: A stream lasts no longer than the token that it was opened with can have been good for, and begins anew.
-_LASTS_S = 900.0
 _FRAME_BYTES = 64 * 1024
 _READ = guard_read(entities()["message"])
 Credit = Annotated[int, QueryParameter(name="credit", ge=1, le=100, description="Claims held at once.")]
@@ -68,16 +62,6 @@ class ReturnFrame(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", 
 
 
 _FRAME = msgspec.json.Decoder(CreditFrame | AcknowledgeFrame | ReturnFrame)
-#: What may go wrong while a stream is open; whoever reads it is told by a problem document.
-_FAULTS = (AcgsError, psycopg.Error, PoolTimeout)
-
-
-def _problem(error: Exception) -> dict[str, Any]:
-    if isinstance(error, psycopg.Error):
-        error = from_database(error)
-    if not isinstance(error, AcgsError):
-        error = UnavailableError("database-unavailable", "The database does not answer.", hint="Try again.")
-    return answer_to(error).content
 
 
 def _flow(server: RegionServer, receiver: Receiver, credit: int, hold_s: float) -> Flow:
@@ -88,7 +72,7 @@ def _flow(server: RegionServer, receiver: Receiver, credit: int, hold_s: float) 
         lambda known: inboxes.require(receiver, known),
         credit=credit,
         hold_s=hold_s,
-        idle_s=_ALIVE_S,
+        idle_s=ALIVE_S,
     )
 
 
@@ -126,7 +110,7 @@ async def events(
 
 
 async def _events(inboxes: Inboxes, flow: Flow, last: str | None) -> AsyncIterator[bytes]:
-    ends_s = time.monotonic() + _LASTS_S
+    ends_s = time.monotonic() + LASTS_S
     yield b"retry: 1000\n\n"
     try:
         async with inboxes.streams.opened(flow, last), contextlib.aclosing(flow.claims()) as claims:
@@ -139,14 +123,14 @@ async def _events(inboxes: Inboxes, flow: Flow, last: str | None) -> AsyncIterat
                             b"id: ",
                             claim.claim.encode(),
                             b"\nevent: message\ndata: ",
-                            _told(flow, claim),
+                            on_one_line(_told(flow, claim)),
                             b"\n\n",
                         )
                     )
                 if time.monotonic() > ends_s:
                     return
-    except _FAULTS as error:
-        yield b"event: problem\ndata: " + msgspec.json.encode(_problem(error)) + b"\n\n"
+    except FAULTS as error:
+        yield b"event: problem\ndata: " + msgspec.json.encode(problem_of(error)) + b"\n\n"
 
 
 def _told(flow: Flow, claim: Claimed, **more: Any) -> bytes:
@@ -163,7 +147,7 @@ async def stream(socket: WebSocket[Any, Any, Any], agent: Agent) -> None:
     await socket.accept()
     try:
         flow, receiver = await _opened(socket, agent)
-    except _FAULTS as error:
+    except FAULTS as error:
         await _end(socket, error)
         return
     talk = _Talk(socket, flow, receiver)
@@ -191,7 +175,7 @@ async def _opened(socket: WebSocket[Any, Any, Any], agent: Any) -> tuple[Flow, R
 
 async def _end(socket: WebSocket[Any, Any, Any], error: Exception) -> None:
     """Say why, and close with a code that is 4000 and the status that HTTP would have."""
-    found = _problem(error)
+    found = problem_of(error)
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the other end may be gone
         await socket.send_data(
             msgspec.json.encode({**found, "problem": found["type"], "type": "problem"}), "text"
@@ -212,7 +196,7 @@ class _Talk:
         """Push and listen until either end has enough, then return what the consumer still holds."""
         parts = [asyncio.create_task(self._push()), asyncio.create_task(self._listen())]
         try:
-            async with asyncio.timeout(_LASTS_S):
+            async with asyncio.timeout(LASTS_S):
                 await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             pass
@@ -220,9 +204,9 @@ class _Talk:
             for part in parts:
                 part.cancel()
             ended = await asyncio.gather(*parts, return_exceptions=True)
-            with contextlib.suppress(*_FAULTS):  # else they come again when their hold ends
+            with contextlib.suppress(*FAULTS):  # else they come again when their hold ends
                 await self._flow.end()
-        fault = next((each for each in ended if isinstance(each, _FAULTS)), None)
+        fault = next((each for each in ended if isinstance(each, FAULTS)), None)
         if fault is not None:
             await _end(self._socket, fault)
         else:

@@ -134,6 +134,8 @@ class RegionServer:
             topology.failover.failures * topology.failover.interval_s,
             fit=lambda: self.life is not None and self.life.seeded and not self.replaced,
         )
+        #: What is known of the audit log of this region; `run_audit` keeps it.
+        self.audit = LogStatus()
         beside = Path(config.topology).parent / topology.constitution.path
         self.governance = Governance(
             Documents(self.register),
@@ -141,10 +143,9 @@ class RegionServer:
             topology.constitution.id,
             topology.failover.failures * topology.failover.interval_s,
             first_documents(topology, Path(config.constitution or beside), config.amender_keys),
+            self.audit,
             patience_s=0.0 if config.region == next(iter(topology.regions)) else _FOUNDING_S,
         )
-        #: What is known of the audit log of this region; `run_audit` keeps it.
-        self.audit = LogStatus()
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.metrics = Metrics(config.region)
         self.tracing = tracing_for(config.otlp, config.region)

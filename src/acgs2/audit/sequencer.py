@@ -130,14 +130,10 @@ class Sequencer:
             RuntimeFault: what is stored is not what was signed (`audit-damaged`): nothing is signed then.
         """
         async with conn.transaction():
-            if not await _value(conn, "turn"):
+            end = await self._end(conn)
+            if end is None:
                 return None
-            row = await _row(conn, "log")
-            last = await _row(conn, "last_cut", log=row[0]) if row is not None else None
-            if row is None or last is None:
-                return None
-            size, xid, position, root = last[0], last[1], last[2], bytes(last[3])
-            log = await self._resumed(conn, row[0], row[1], size, root)
+            log, xid, position = end
             names = {"xid": xid, "id": position, "limit": _CUT_LEAVES}
             pending = await _row(conn, "pending", **names)
             if pending is None or pending[0] is None:
@@ -151,6 +147,30 @@ class Sequencer:
             checkpoint = Checkpoint(log.origin, log.growth.size, log.growth.root())
             await self._sign(conn, log.number, checkpoint, upto, upto_id)
         return Cut(checkpoint, len(leaves), oldest_us, len(leaves) == _CUT_LEAVES)
+
+    async def check(self, conn: psycopg.AsyncConnection) -> bool:
+        """Read the end of the log anew, and hold it against what was signed; False if not now.
+
+        The end are the leaves since the last full tile, and the roots of the tiles before. Another may have
+        its turn meanwhile: then nothing is read.
+
+        Raises:
+            RuntimeFault: what is stored is not what was signed (`audit-damaged`).
+        """
+        self._log = None
+        async with conn.transaction():
+            return await self._end(conn) is not None
+
+    async def _end(self, conn: psycopg.AsyncConnection) -> tuple[_Log, str, int] | None:
+        """Take the turn, and return the log at its last checkpoint and the place of its last leaf."""
+        if not await _value(conn, "turn"):
+            return None
+        row = await _row(conn, "log")
+        last = await _row(conn, "last_cut", log=row[0]) if row is not None else None
+        if row is None or last is None:
+            return None
+        log = await self._resumed(conn, row[0], row[1], last[0], bytes(last[3]))
+        return log, last[1], last[2]
 
     async def _sign(
         self, conn: psycopg.AsyncConnection, log: int, checkpoint: Checkpoint, xid: str, position: int

@@ -24,7 +24,7 @@ class LogStatus:
     origin: str = ""
     size: int = 0
     witnessed: int = 0
-    #: Why nothing is signed any more; empty while all is well.
+    #: Why nothing is signed any more, nor governed; empty while all is well.
     damage: str = ""
     #: How long the oldest leaf waits for its place, as far as it is more than a moment.
     lag_us: int = 0
@@ -34,7 +34,7 @@ class LogStatus:
 
     def begin(self, log: int, origin: str) -> None:
         """Go by another log."""
-        self.log, self.origin, self.size, self.witnessed = log, origin, 0, 0
+        self.log, self.origin, self.size, self.witnessed, self.damage = log, origin, 0, 0, ""
         self.cosigned, self._at = {}, {}
 
     def count(self, size: int, witness: str, time_s: int) -> None:

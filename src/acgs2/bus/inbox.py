@@ -27,6 +27,7 @@ class Delivery:
     priority: int
     seq: int
     expires_s: float = float("inf")
+    sender: Hashable = None
     state: State = State.READY
     claim: int = 0
     generation: int = 0
@@ -61,16 +62,28 @@ class Inbox:
     generation: int = 1
     max_attempts: int = 5
     counted: int = 0
+    halted: frozenset[Hashable] = frozenset()
 
     def find(self, message: Hashable) -> Delivery | None:
         """Return the delivery of a message."""
         return next((d for d in self.deliveries if d.message == message), None)
 
-    def arrive(self, message: Hashable, conversation: Hashable, priority: int, expires_s: float) -> Inbox:
+    def halting(self, *senders: Hashable) -> Inbox:
+        """Return it while these senders are halted: what they sent waits, and what came behind it."""
+        return replace(self, halted=frozenset(senders))
+
+    def arrive(
+        self,
+        message: Hashable,
+        conversation: Hashable,
+        priority: int,
+        expires_s: float,
+        sender: Hashable = None,
+    ) -> Inbox:
         """Return it with a message that has come; one that is known already changes nothing."""
         if self.find(message) is not None:
             return self
-        made = Delivery(message, conversation, priority, self.counted, expires_s)
+        made = Delivery(message, conversation, priority, self.counted, expires_s, sender)
         return replace(self, deliveries=(*self.deliveries, made), counted=self.counted + 1)
 
     def claim(self, now_s: float, most: int, hold_s: float) -> tuple[Inbox, tuple[Delivery, ...]]:
@@ -100,6 +113,8 @@ class Inbox:
                 continue
             talk = (d for d in self.deliveries if d.conversation == conversation)
             if head.not_before_s > now_s or any(d.held(self.generation, now_s) for d in talk):
+                return inbox, None
+            if head.sender in self.halted:
                 return inbox, None
             claimed = replace(
                 head,
@@ -142,7 +157,7 @@ class Inbox:
         raised = [d for d in self.deliveries if d.state is State.DEAD and d.expires_s > now_s]
         inbox = replace(self, deliveries=tuple(d for d in self.deliveries if d not in raised))
         for each in raised:
-            inbox = inbox.arrive(each.message, each.conversation, each.priority, each.expires_s)
+            inbox = inbox.arrive(each.message, each.conversation, each.priority, each.expires_s, each.sender)
         return inbox
 
     def taken_over(self) -> Inbox:

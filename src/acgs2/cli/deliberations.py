@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,6 +12,8 @@ from rich.markup import escape
 from acgs2.cli.shared import JSON, call, cluster, console, emit, minted, table
 
 if TYPE_CHECKING:
+    import httpx
+
     from acgs2.local.cluster import Cluster
 
 app = typer.Typer(no_args_is_help=True, help="See messages that wait for people, and approve or deny them.")
@@ -20,6 +23,8 @@ _APPROVER = typer.Option(..., "--as", metavar="NAME", help="Who you are: one of 
 _REASON = typer.Option("", "--reason", help="Why; it is kept with what you say.")
 _ID = typer.Argument(..., metavar="ID", help="The id of a held message.")
 _PATH = "/api/v1/deliberations"
+#: A stream that is silent for longer is broken: it says a word every 10 s.
+_SILENCE_S = 30.0
 
 
 @app.command("list")
@@ -86,19 +91,42 @@ def watch(region: str = _REGION, who: str = _AS, as_json: bool = JSON) -> None:
     from acgs2.local.loopback import loopback
 
     of = cluster()
-    headers = _headers(of, who) or {"authorization": f"Bearer {minted(of, 'operator@cli', 'operator')}"}
     url = of.state.url(region) + f"{_PATH}/events"
+    seen: dict[str, Any] = {}
     try:
-        with loopback().stream("GET", url, headers=headers, timeout=None) as answer:
-            for line in answer.iter_lines():
-                if not line.startswith("data:"):
-                    continue
-                found = json.loads(line.removeprefix("data:"))
-                print(json.dumps(found), flush=True) if as_json else console().print(_line(found))
+        while True:  # a stream lasts as long as a token may, and begins anew
+            headers = _headers(of, who) or {
+                "authorization": f"Bearer {minted(of, 'operator@cli', 'operator')}"
+            }
+            with loopback().stream("GET", url, headers=headers, timeout=_SILENCE_S) as answer:
+                for found in _events(answer, region):
+                    if seen.get(found["message_id"]) != found:
+                        seen[found["message_id"]] = found
+                        print(json.dumps(found), flush=True) if as_json else console().print(_line(found))
     except httpx.HTTPError as error:
         raise UnavailableError(
             "region-away", f"{region} does not answer any more: {error}.", hint="See `acgs2 status`."
         ) from error
+
+
+def _events(answer: httpx.Response, region: str) -> Iterator[dict[str, Any]]:
+    """Yield what the events of a stream carry; raises UnavailableError where it is a problem."""
+    from acgs2.errors import UnavailableError
+
+    if answer.status_code != 200:
+        raise UnavailableError(
+            "region-away", f"{region} answers {answer.status_code}.", hint="See `acgs2 status`."
+        )
+    name = ""
+    for line in answer.iter_lines():
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            found = json.loads(value)
+            if name == "problem":
+                raise UnavailableError("region-away", f"{region}: {found['title']}", hint="Try again.")
+            yield found
 
 
 def _say(message: str, region: str, who: str, decision: str, reason: str, as_json: bool) -> None:
@@ -134,6 +162,9 @@ def _print(item: dict[str, Any]) -> None:
             out.print(f"  {escape(part)}")
     for said in item["approvals"]:
         why = f": {escape(said['reason'])}" if said["reason"] else ""
-        out.print(f"  {said['at']} {escape(said['approver'])} said {said['decision']}{why}")
+        void = "" if said["counts"] else ", which does not count"
+        out.print(f"  {said['at']} {escape(said['approver'])} said {said['decision']}{void}{why}")
+    for group, count in item["wanting"].items():
+        out.print(f"  nobody can approve it now: {escape(group)} has {count} too few members who were named")
     end = f"decided in {item['decided_in']}" if item["decided_in"] else f"until {item['deadline']}"
     out.print(f"  held since {item['held_since']}, {end}")

@@ -92,19 +92,20 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """What one approver said."""
+    """What one approver said, and whether it counts: not once the approver has left the group."""
 
     approver: str
     decision: Literal["approve", "deny"]
     reason: str
     at: datetime
+    counts: bool = True
 
 
 class Deliberation(msgspec.Struct, frozen=True, kw_only=True):
     """A held message: what it says, why it is held, and how it stands.
 
     `state` is open, approved, denied, expired or halted; `missing` says how many approvals of which group
-    are still needed.
+    are still needed, and `wanting` which groups have too few people left to give them.
     """
 
     message_id: UUID
@@ -126,6 +127,7 @@ class Deliberation(msgspec.Struct, frozen=True, kw_only=True):
     factors: Any = None
     holds: Any = None
     missing: dict[str, int] = {}
+    wanting: dict[str, int] = {}
     approvals: tuple[Said, ...] = ()
     decided_in: str | None = None
 

@@ -22,6 +22,7 @@ __all__ = [
     "missing",
     "narrowed",
     "refusal",
+    "wanting",
 ]
 
 
@@ -119,6 +120,16 @@ def decide(held: Held, approvals: Iterable[Approval], now_us: int, halt: Halt | 
 def narrowed(held: Held, groups: Mapping[str, Iterable[str]]) -> Held:
     """Return what is held with only those members who still are some: who left a group does not approve."""
     return msgspec.structs.replace(held, holds=tuple(_narrowed(hold, groups) for hold in held.holds))
+
+
+def wanting(held: Held) -> Mapping[str, int]:
+    """Return how many people each group has too few to approve it at all; those with enough are left out."""
+    lacking: dict[str, int] = {}
+    for hold in held.holds:
+        count = max(1, hold.approvals) - len(set(hold.members) - held.proposers)
+        if count > 0:
+            lacking[hold.group] = max(count, lacking.get(hold.group, 0))
+    return lacking
 
 
 def _narrowed(hold: Hold, groups: Mapping[str, Iterable[str]]) -> Hold:

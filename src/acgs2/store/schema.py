@@ -7,7 +7,6 @@ is done about some of them beside (triggers) comes after all of them.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 
 import psycopg
@@ -49,11 +48,14 @@ def migrate(conn: psycopg.Connection, declared: Iterable[Entity] | None = None) 
             f"PostgreSQL {conn.info.server_version // 10000} cannot run this schema.",
             hint="Use PostgreSQL 16 or later.",
         )
-    for _ in range(_TRIES - 1):
-        # It locks one table after another while others write: as a deadlock's victim it was rolled back whole.
-        with contextlib.suppress(psycopg.errors.DeadlockDetected):
+    # It locks one table after another while others write: as a deadlock's victim it was rolled back whole.
+    for attempt in range(_TRIES):
+        try:
             return _migrate(conn, declared)
-    return _migrate(conn, declared)
+        except psycopg.errors.DeadlockDetected:
+            if attempt == _TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _migrate(conn: psycopg.Connection, declared: Iterable[Entity] | None) -> int:

@@ -87,6 +87,27 @@ def test_the_first_home_region_serves(talk: Talk) -> None:
     assert talk.at == WEST
 
 
+def test_what_a_halted_agent_sent_before_comes_after_its_resume(talk: Talk) -> None:
+    ann, bob, cyd = talk.agent(), talk.agent(), talk.agent()
+    held, given = talk.send(ann, bob, priority=3), talk.send(cyd, bob)
+    body = {"scope": "agent", "target": ann, "reason": "a drill", "wait": True}
+    halt = talk.api.call(WEST, "POST", "/api/v1/halts", json=body).json()["halt"]["id"]
+    assert [claim["message"]["message_id"] for claim in talk.claim(bob)] == [given]
+
+    def resume() -> None:
+        for by in ("first", "second"):
+            path = f"/api/v1/halts/{halt}/resume"
+            talk.api.call(WEST, "POST", path, token=talk.api.token(by), json={"wait": True})
+
+    resuming = threading.Timer(1, resume)
+    resuming.start()
+    began_s = time.monotonic()
+    (late,) = talk.claim(bob, wait_s=15)
+    assert (late["message"]["message_id"], late["attempt"]) == (held, 1)
+    assert time.monotonic() - began_s < 4, "it is woken, and does not only look now and then"
+    resuming.join()
+
+
 def test_what_is_sent_is_claimed_with_its_contents_and_acknowledged(talk: Talk) -> None:
     ann, bob = talk.agent(), talk.agent()
     sent = talk.send(ann, bob, payload={"n": 1}, metadata={"k": "v"}, content="grüße")

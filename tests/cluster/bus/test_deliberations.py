@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from queue import Queue
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +21,7 @@ import pytest
 from acgs2.local.cluster import Cluster
 
 from ..conftest import await_that
+from ..local.test_cluster import command
 from .speaker import APPROVERS, PAYMENT, Speaker, problem, serving
 
 WEST, CENTRAL = "eu-west-1", "eu-central-1"
@@ -69,6 +77,14 @@ def leaves(eu: Speaker, subject: str, region: str) -> list[str]:
         return [kind for (kind,) in conn.execute(query, (subject,)).fetchall()]
 
 
+def pass_the_deadline(eu: Speaker, message: str) -> None:
+    """Make it five minutes ago that a message was accepted, in both regions: its deadline comes from that."""
+    for region in (WEST, CENTRAL):
+        with psycopg.connect(eu.cluster.state.dsn(region, "postgres"), autocommit=True) as conn:
+            conn.execute(b"SET session_replication_role = replica")
+            conn.execute(b"UPDATE acgs.message SET hlc = hlc - 301000000 WHERE key = %s", (message,))
+
+
 def test_two_of_three_let_a_message_go_and_the_log_says_who(eu: Speaker) -> None:
     message = hold(eu)
     first = say(eu, ANN, message)
@@ -94,6 +110,21 @@ def test_one_denial_ends_it_and_nothing_is_delivered(eu: Speaker) -> None:
     assert (late.status_code, problem(late)) == (409, "deliberation-closed")
     assert not deliveries(eu, message)
     assert state(eu, message, CENTRAL) in ("denied", "open")
+
+
+def test_a_word_whose_answer_was_lost_is_answered_again_after_the_end(eu: Speaker) -> None:
+    message = hold(eu)
+    assert say(eu, ANN, message).status_code == 201
+    assert say(eu, CY, message, "deny").status_code == 201
+    await_that(lambda: state(eu, message) == state(eu, message, CENTRAL) == "denied", "it to be denied")
+    for who, decision, region in ((ANN, "approve", WEST), (CY, "deny", WEST), (CY, "deny", CENTRAL)):
+        again = say(eu, who, message, decision, region=region)
+        assert (again.status_code, again.json()["state"]) == (201, "denied"), again.text
+    for who, decision in ((ANN, "deny"), (CY, "approve"), (BO, "deny")):
+        other = say(eu, who, message, decision)
+        assert (other.status_code, problem(other)) == (409, "deliberation-closed")
+    kinds = [*leaves(eu, message, WEST), *leaves(eu, message, CENTRAL)]
+    assert sorted(kinds) == ["approval", "approval", "message", "verdict"]
 
 
 def test_saying_the_same_again_is_one_word_and_saying_otherwise_is_refused(eu: Speaker) -> None:
@@ -168,13 +199,7 @@ def test_a_word_that_is_none_is_refused(eu: Speaker, body: dict[str, Any]) -> No
 
 def test_what_nobody_approves_is_denied_when_its_time_is_over(eu: Speaker) -> None:
     message = hold(eu)
-    with psycopg.connect(eu.cluster.state.dsn(WEST, "postgres"), autocommit=True) as conn:
-        # The deadline comes from when it was accepted: make that five minutes ago, in both regions.
-        conn.execute(b"SET session_replication_role = replica")
-        for region in (WEST, CENTRAL):
-            with psycopg.connect(eu.cluster.state.dsn(region, "postgres"), autocommit=True) as each:
-                each.execute(b"SET session_replication_role = replica")
-                each.execute(b"UPDATE acgs.message SET hlc = hlc - 301000000 WHERE key = %s", (message,))
+    pass_the_deadline(eu, message)
     answer = say(eu, ANN, message)
     assert (answer.status_code, problem(answer)) in (
         (409, "deliberation-expired"),
@@ -182,6 +207,177 @@ def test_what_nobody_approves_is_denied_when_its_time_is_over(eu: Speaker) -> No
     )
     await_that(lambda: state(eu, message) == "expired", "the message to be denied")
     assert not deliveries(eu, message)
+
+
+@contextmanager
+def watching(eu: Speaker, **headers: str) -> Iterator[Queue[dict[str, Any]]]:
+    """Follow the events of held messages as a client does that reads lines."""
+    found: Queue[dict[str, Any]] = Queue()
+    sent = {"authorization": f"Bearer {eu.token(ANN, 'approver')}", **headers}
+    url = f"{eu.cluster.state.url(WEST)}/api/v1/deliberations/events"
+
+    def read(answer: httpx.Response) -> None:
+        with suppress(httpx.HTTPError):
+            for line in answer.iter_lines():
+                if line.startswith("data:"):
+                    found.put(json.loads(line.removeprefix("data:")))
+
+    with httpx.Client(timeout=30) as http, http.stream("GET", url, headers=sent) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        reader = threading.Thread(target=read, args=(answer,), daemon=True)
+        reader.start()
+        yield found
+
+
+def next_of(events: Queue[dict[str, Any]], message: str) -> dict[str, Any]:
+    while True:
+        found = events.get(timeout=10)
+        if found["message_id"] == message:
+            return found
+
+
+def test_events_tell_of_a_message_as_it_comes_changes_and_ends(eu: Speaker) -> None:
+    with watching(eu) as events:
+        message = hold(eu, content="a line\u2028and\u0085another\nof them")
+        came = next_of(events, message)
+        assert (came["state"], came["content"]) == ("open", "a line\u2028and\u0085another\nof them")
+        say(eu, ANN, message)
+        assert [said["approver"] for said in next_of(events, message)["approvals"]] == [ANN]
+        say(eu, CY, message, "deny")
+        while (told := next_of(events, message))["state"] == "open":
+            assert len(told["approvals"]) == 2
+        assert told["state"] == "denied"
+
+
+def test_a_stream_of_events_on_which_nothing_happens_says_that_it_is_alive(eu: Speaker) -> None:
+    url = f"{eu.cluster.state.url(WEST)}/api/v1/deliberations/events"
+    headers = {"authorization": f"Bearer {eu.token('nobody@test', 'approver')}"}
+    with eu.http.stream("GET", url, headers=headers, timeout=15) as answer:
+        parts = answer.iter_raw()
+        assert next(parts) == b"retry: 1000\r\n\r\n", "who may see nothing is told that it is open"
+        assert next(parts) == b": alive\r\n\r\n"
+
+
+def test_the_command_line_watches_until_it_is_interrupted(eu: Speaker) -> None:
+    words = ["deliberations", "watch", "--region", WEST, "--as", ANN, "--json"]
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "acgs2.cli", "--state", str(eu.cluster.state.path), *words],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines: Queue[dict[str, Any]] = Queue()
+
+    def read() -> None:
+        assert watch.stdout is not None
+        for line in watch.stdout:
+            lines.put(json.loads(line))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        message = hold(eu)
+        assert next_of(lines, message)["state"] == "open"
+        say(eu, CY, message, "deny")
+        while next_of(lines, message)["state"] == "open":
+            pass
+    finally:
+        watch.send_signal(signal.SIGINT)
+        watch.wait(timeout=10)
+        reader.join()
+        assert watch.stdout is not None
+        watch.stdout.close()
+
+
+LEGAL = """
+@id("everything-else") permit (principal, action == Action::"send", resource);
+@id("adverts-are-checked") @deliberate("legal")
+forbid (principal, action == Action::"send", resource) when { context.message_type == "advert" };
+"""
+
+
+class Legal:
+    """A tenant that has its adverts approved by two of a group of its own."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.eu = Speaker(cluster, "eu", WEST)
+        self.group = f"{self.eu.tenant}/legal"
+        self._etag: dict[str, str] = {}
+
+    def consists_of(self, *members: str) -> None:
+        body = {"policies": LEGAL, "groups": {"legal": {"approvals": 2, "members": members}}}
+        answer = self.eu.ask("PUT", f"/api/v1/policies/{self.eu.tenant}", body, **self._etag)
+        assert answer.status_code in (200, 201), answer.text
+        self._etag = {"if_match": answer.headers["etag"]}
+
+    def hold(self) -> str:
+        made: list[str] = []
+
+        def held() -> bool:
+            message = self.eu.message(message_type="advert")
+            made.append(str(message["message_id"]))
+            return self.eu.send(message).status_code == 202
+
+        await_that(held, "adverts to be held")
+        return made[-1]
+
+    def say(self, who: str, message: str, decision: str = "approve") -> httpx.Response:
+        return say(self.eu, "", message, decision, token=self.eu.token(who, "approver", self.eu.tenant))
+
+    def told(self, message: str, what: str, expected: Any) -> None:
+        """Wait until both regions show something of a message."""
+
+        def shown() -> bool:
+            path = f"/api/v1/deliberations/{message}"
+            return all(self.eu.ask("GET", path, region=r).json()[what] == expected for r in (WEST, CENTRAL))
+
+        await_that(shown, f"{what} to be {expected}")
+
+
+@pytest.fixture
+def legal(cluster: Cluster, eu: Speaker) -> Iterator[Legal]:
+    made = Legal(cluster)
+    yield made
+    made.eu.http.close()
+
+
+def test_who_has_left_the_group_does_not_count_and_who_came_later_gains_nothing(legal: Legal) -> None:
+    legal.consists_of("lea", "max", "noa")
+    message = legal.hold()
+    assert legal.say("lea", message).status_code == 201
+    legal.told(message, "missing", {legal.group: 1})
+    legal.consists_of("max", "noa", "new")
+    legal.told(message, "missing", {legal.group: 2})
+    assert legal.say("max", message).json()["state"] == "open", "lea's word does not count any more"
+    for who in ("lea", "new"):
+        refused = legal.say(who, message)
+        assert (refused.status_code, problem(refused)) == (404, "deliberation-unknown"), who
+    assert not deliveries(legal.eu, message)
+    assert legal.say("noa", message).status_code == 201
+    legal.told(message, "state", "approved")
+    said = legal.eu.ask("GET", f"/api/v1/deliberations/{message}").json()["approvals"]
+    assert [(each["approver"].partition("\n")[2], each["counts"]) for each in said] == [
+        ("lea", False),
+        ("max", True),
+        ("noa", True),
+    ]
+
+
+def test_a_group_that_has_become_too_small_denies_at_the_deadline_and_that_is_told(legal: Legal) -> None:
+    legal.consists_of("lea", "max", "noa")
+    message = legal.hold()
+    assert legal.say("lea", message).status_code == 201
+    legal.consists_of("max", "new")
+    legal.told(message, "wanting", {legal.group: 1})
+    shown = command(
+        "deliberations", "show", message, "--region", WEST, state=legal.eu.cluster.state.path
+    ).stdout
+    assert "said approve, which does not count" in shown
+    assert "has 1 too few members" in shown
+    assert legal.say("max", message).json()["state"] == "open"
+    pass_the_deadline(legal.eu, message)
+    legal.told(message, "state", "expired")
+    assert not deliveries(legal.eu, message)
 
 
 def test_it_survives_the_death_of_the_region_that_would_decide(eu: Speaker) -> None:

@@ -16,6 +16,7 @@ import pytest
 from tests.cluster.conftest import await_that
 from tests.cluster.local.test_cluster import CENTRAL, US, WEST
 from tests.cluster.local.test_cluster import command as run
+from tests.cluster.local.test_governance import agent, governs, ready, send
 
 from acgs2.api.tokens import mint
 from acgs2.audit.checkpoint import Checkpoint
@@ -168,6 +169,55 @@ def test_a_tampered_leaf_is_found(cluster: Cluster, root: Any) -> None:
     assert (code, kinds >= {"leaf-tampered", "root-mismatch"}) == (1, True)
     conn.execute(change, ('{"a":1}', *place))
     assert verified(cluster, "--region", WEST) == (0, set())
+
+
+def test_a_region_whose_log_is_damaged_does_not_govern_until_it_is_whole(cluster: Cluster, root: Any) -> None:
+    tenant, sender = agent(cluster, WEST, "eu")
+    conn = root(CENTRAL)
+    witnessed(cluster, CENTRAL, act(conn))
+    await_that(lambda: send(cluster, CENTRAL, "eu", tenant, sender).status_code == 201, "a message taken in")
+    subject = act(conn)
+    witnessed(cluster, CENTRAL, subject)
+    change = b"UPDATE acgs.audit_leaf SET body = %s WHERE subject = %s"
+    conn.execute(change, ('{"a":2}', subject))
+    try:
+        for again in (False, True):
+            if again:  # it does not forget by being started again
+                cluster.ask("kill", region=CENTRAL, component="server")
+                cluster.ask("start", region=CENTRAL, component="server")
+            await_that(lambda: missing(cluster, CENTRAL) == ["audit"], "the damage to be found")
+            assert not governs(cluster, CENTRAL)
+            answer = send(cluster, CENTRAL, "eu", tenant, sender)
+            assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (503, "audit-damaged")
+            assert open_incidents(cluster, CENTRAL, "audit-damaged") == 1
+        assert governs(cluster, WEST)
+        assert send(cluster, WEST, "eu", tenant, sender).status_code == 201
+    finally:
+        conn.execute(change, ('{"a":1}', subject))
+    await_that(lambda: governs(cluster, CENTRAL), "the region to govern again")
+    await_that(lambda: send(cluster, CENTRAL, "eu", tenant, sender).status_code == 201, "a message taken in")
+    assert ready(cluster, CENTRAL).status_code == 200
+    assert not open_incidents(cluster, CENTRAL, "audit-damaged")
+    witnessed(cluster, CENTRAL, act(conn))
+    assert "leaf-tampered" not in verified(cluster, "--region", CENTRAL)[1]
+
+
+def missing(cluster: Cluster, region: str) -> list[str] | None:
+    """Return what a region that answers says that it lacks to serve."""
+    try:
+        answer = ready(cluster, region)
+    except httpx.HTTPError:
+        return None
+    assert answer.status_code == (503 if "missing" in answer.json() else 200)
+    return answer.json().get("missing", [])
+
+
+def open_incidents(cluster: Cluster, region: str, kind: str) -> int:
+    with psycopg.connect(cluster.state.dsn(region, "acgs_owner"), autocommit=True) as conn:
+        query = b"SELECT count(*) FROM acgs.incident WHERE kind = %s AND closed_at IS NULL"
+        row = conn.execute(query, (kind,)).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_a_forked_log_is_refused_and_told_of_by_its_witnesses(cluster: Cluster, root: Any) -> None:

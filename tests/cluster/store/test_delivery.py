@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from tests.cluster.conftest import Server
+from psycopg.types.json import Jsonb
+from tests.cluster.conftest import Server, await_that
 from tests.cluster.store.regions import CENTRAL, WEST, Regions, regions_of
 
 MOST = 5
@@ -70,6 +72,17 @@ class Bus:
         statement = f"INSERT INTO acgs.message ({names}) VALUES ({holes})"
         self.regions.app[region or self.region].execute(statement.encode(), [*values.values()])
         return key
+
+    def halts(self, *entries: dict[str, str], region: str = "") -> None:
+        """Put in force in a region that these are halted, and nobody else."""
+        owner = self.regions.owner[region or self.region]
+        row = owner.execute(
+            b"SELECT coalesce(max(version), 0) + 1 FROM acgs.in_force WHERE kind = 'halts'"
+        ).fetchone()
+        assert row is not None
+        document = Jsonb({"version": row[0], "entries": entries})
+        put = b"SELECT acgs.put_in_force('halts', %s, %s, %s, %s, '{}')"
+        assert owner.execute(put, (row[0], f"digest {row[0]}", document, uuid4())).fetchone() == (None,)
 
     def claim(self, agent: UUID, most: int = 10, hold_s: float = 30, **other: Any) -> list[tuple[UUID, UUID]]:
         """Claim and return (message, claim)."""
@@ -474,3 +487,42 @@ def test_partitions_of_what_was_delivered_come_and_go(bus: Bus) -> None:
     owner.execute(b"SELECT acgs.maintain_delivered()")
     query = b"SELECT count(*) FILTER (WHERE inhrelid::regclass::text = 'acgs.delivered_2020010100'), count(*) FROM pg_inherits WHERE inhparent = 'acgs.delivered'::regclass"
     assert owner.execute(query).fetchone() == (0, 3)
+
+
+@pytest.mark.parametrize("scope", ["agent", "tenant", "all"])
+def test_what_a_halted_sender_sent_waits_for_its_resume_and_nothing_else_does(
+    regions: Regions, scope: str
+) -> None:
+    bus, rogue, honest, talk = Bus(regions), uuid4(), uuid4(), uuid4()
+    agent = bus.agent()
+    first = bus.send(agent, from_agent=rogue, conversation_id=talk, priority=3)
+    second = bus.send(agent, from_agent=rogue)
+    behind = bus.send(agent, from_agent=honest, conversation_id=talk)
+    other = bus.send(agent, from_agent=honest)
+    late = bus.send(agent, from_agent=rogue, expires_at=datetime.now(UTC) + timedelta(seconds=0.3))
+    target = {"agent": str(rogue), "tenant": str(bus.tenant), "all": ""}[scope]
+    bus.halts({"scope": "tenant", "target": str(uuid4())}, {"scope": scope, "target": target})
+    try:
+        given = [message for message, _ in bus.claim(agent)]
+        # What came in one conversation is given in its order: what is behind waits, too.
+        assert given == ([other] if scope == "agent" else [])
+        await_that(
+            lambda: not bus.claim(agent) and bus.state(late) == ["dead expired"],
+            "what expires to be given up",
+        )
+    finally:
+        bus.halts()
+    resumed = bus.claim(agent)
+    assert [message for message, _ in resumed] == [first, second, *([] if scope == "agent" else [other])]
+    assert bus.acknowledge(agent, resumed) == ["done"] * len(resumed)
+    assert [message for message, _ in bus.claim(agent)] == [behind]
+
+
+def test_whoever_waits_for_a_halted_sender_is_woken_by_its_resume(regions: Regions) -> None:
+    bus = Bus(regions)
+    with regions.server.connect(regions.names[WEST], "acgs_app") as conn:
+        conn.execute(b"LISTEN acgs_inbox")
+        bus.halts({"scope": "all", "target": ""})
+        bus.halts()
+        told = list(conn.notifies(timeout=5, stop_after=2))
+    assert [each.payload for each in told] == ["", ""]

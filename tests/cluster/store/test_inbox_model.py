@@ -35,11 +35,17 @@ class Machine(RuleBasedStateMachine):
         self.inbox = Inbox(generation=self.generation)
         self.now_s = 0.0
         self.talks = [uuid4() for _ in range(3)]
+        self.senders = [uuid4() for _ in range(2)]
         self.claims: list[tuple[Delivery, UUID]] = []
 
-    @rule(talk=st.integers(0, 2), priority=st.integers(0, 3), expires=st.sampled_from([None, 25, 75]))
-    def arrive(self, talk: int, priority: int, expires: int | None) -> None:
-        fields: dict[str, object] = {}
+    @rule(
+        talk=st.integers(0, 2),
+        priority=st.integers(0, 3),
+        expires=st.sampled_from([None, 25, 75]),
+        sender=st.integers(0, 1),
+    )
+    def arrive(self, talk: int, priority: int, expires: int | None, sender: int) -> None:
+        fields: dict[str, object] = {"from_agent": self.senders[sender]}
         if expires is not None:
             row = (
                 self.bus.regions.owner[WEST]
@@ -50,7 +56,12 @@ class Machine(RuleBasedStateMachine):
             fields["expires_at"] = row[0]
         key = self.bus.send(self.agent, conversation_id=self.talks[talk], priority=priority, **fields)
         expires_s = self.now_s + expires if expires is not None else float("inf")
-        self.inbox = self.inbox.arrive(key, talk, priority, expires_s)
+        self.inbox = self.inbox.arrive(key, talk, priority, expires_s, sender)
+
+    @rule(senders=st.frozensets(st.integers(0, 1)))
+    def halt(self, senders: frozenset[int]) -> None:
+        self.inbox = self.inbox.halting(*senders)
+        self.bus.halts(*({"scope": "agent", "target": str(self.senders[n])} for n in senders))
 
     @rule(most=st.integers(1, 3), hold=st.sampled_from([15, 45]))
     def claim(self, most: int, hold: int) -> None:

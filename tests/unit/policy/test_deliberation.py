@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from acgs2.policy import Approval, Halts, Held, Hold, decide
-from acgs2.policy.deliberation import Outcome, check_invariants, missing, narrowed, refusal
+from acgs2.policy.deliberation import Outcome, check_invariants, missing, narrowed, refusal, wanting
 
 SAFETY = Hold("safety", 2, ("ann", "bo", "cy"))
 LEGAL = Hold("legal", 1, ("lea", "bo"))
@@ -75,6 +75,15 @@ def test_who_left_the_group_does_not_approve():
     assert left.holds == (Hold("safety", 2, ("bo",)),)
     assert decide(left, [says("bo"), says("cy"), says("new")], 5) is None
     assert narrowed(HELD, {}).holds[0].members == ()
+
+
+def test_a_group_that_is_too_small_to_approve_is_told_of():
+    assert wanting(HELD) == {}
+    assert wanting(narrowed(HELD, {"safety": ("ann", "bo", "new")})) == {"safety": 1}, "ann proposed it"
+    assert wanting(narrowed(HELD, {})) == {"safety": 2}
+    late = decide(narrowed(HELD, {"safety": ("bo",)}), [says("bo"), says("cy")], 300)
+    assert late is not None
+    assert (late.decision, late.reason) == ("deny", Outcome.EXPIRED)
 
 
 def test_without_a_group_nothing_is_approved():

@@ -18,6 +18,9 @@ BEGIN
         RETURN CASE WHEN known <> p_digest THEN 'forked' END;
     END IF;
     PERFORM acgs.audit(p_kind || '-in-force', p_subject, p_body);
+    IF p_kind = 'halts' THEN
+        PERFORM pg_catalog.pg_notify('acgs_inbox', '');  -- what waited for a resume may be claimed
+    END IF;
     RETURN NULL;
 END
 $fn$;
@@ -28,6 +31,16 @@ LANGUAGE sql STABLE SECURITY DEFINER AS $fn$
     SELECT coalesce(jsonb_object_agg(k.kind, jsonb_build_object('version', k.version, 'digest', k.digest)), '{}')
     FROM (SELECT DISTINCT ON (f.kind) f.* FROM acgs.in_force AS f WHERE f.bound_at IS NOT NULL
           ORDER BY f.kind, f.version DESC) AS k
+$fn$;
+
+-- Returns whether an agent may not act now: it, its tenant, or everything is halted.
+CREATE OR REPLACE FUNCTION acgs.is_halted(p_tenant uuid, p_agent uuid) RETURNS boolean
+LANGUAGE sql STABLE AS $fn$
+    SELECT coalesce((SELECT h.entries @> '[{"scope": "all"}]'
+            OR h.entries @> jsonb_build_array(jsonb_build_object('scope', 'tenant', 'target', p_tenant))
+            OR h.entries @> jsonb_build_array(jsonb_build_object('scope', 'agent', 'target', p_agent))
+        FROM (SELECT f.document -> 'entries' AS entries FROM acgs.in_force AS f
+            WHERE f.kind = 'halts' ORDER BY f.version DESC LIMIT 1) AS h WHERE h.entries <> '[]'), false)
 $fn$;
 
 -- Has this region look at once at what is agreed; a peer that changed it need not wait for its next look.
@@ -46,5 +59,5 @@ END
 $fn$;
 
 REVOKE EXECUTE ON FUNCTION acgs.put_in_force(text, bigint, text, jsonb, uuid, text), acgs.governed_by(),
-    acgs.look_at_governance() FROM PUBLIC;
+    acgs.look_at_governance(), acgs.is_halted(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION acgs.governed_by(), acgs.look_at_governance() TO acgs_link, acgs_app;

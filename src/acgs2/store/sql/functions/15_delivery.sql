@@ -215,6 +215,7 @@ CREATE OR REPLACE FUNCTION acgs.try_claim(head acgs.delivery, p_generation bigin
 RETURNS boolean LANGUAGE plpgsql AS $fn$
 DECLARE
     why text := acgs.why_dead(head, p_generation, now, max_attempts);
+    sender record;
 BEGIN
     IF why IS NOT NULL THEN
         PERFORM acgs.bury(head, why);
@@ -225,9 +226,14 @@ BEGIN
             AND q.seq > head.seq ORDER BY q.seq LIMIT 20) AS f (q) WHERE acgs.is_held(f.q, p_generation, now))
     THEN
         RETURN false;
-    ELSIF NOT EXISTS (SELECT FROM acgs.message AS m WHERE m.key = head.message_id AND acgs.deliverable(m.key, m.decision, m.erased)) THEN
+    END IF;
+    SELECT m.tenant_id, m.from_agent INTO sender FROM acgs.message AS m
+    WHERE m.key = head.message_id AND acgs.deliverable(m.key, m.decision, m.erased);
+    IF NOT FOUND THEN
         DELETE FROM acgs.delivery AS q WHERE q.message_id = head.message_id AND q.agent = head.agent;
         RETURN NULL;
+    ELSIF acgs.is_halted(sender.tenant_id, sender.from_agent) THEN
+        RETURN false;  -- it waits for the resume, and what came behind it with it
     END IF;
     UPDATE acgs.delivery AS q SET state = 'claimed', claim = gen_random_uuid(), generation = p_generation, hold_until = now + hold,
         attempts = q.attempts + 1, not_before = NULL
