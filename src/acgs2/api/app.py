@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
@@ -26,6 +25,7 @@ from acgs2.api.inbox_streams import HANDLERS as INBOX_STREAMS
 from acgs2.api.inboxes import HANDLERS as INBOXES
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
+from acgs2.api.message_door import Rendered
 from acgs2.api.messages import with_messages
 from acgs2.api.observe import observed
 from acgs2.api.operations import HANDLERS as OPERATIONS
@@ -142,7 +142,7 @@ def create_app(server: RegionServer) -> Litestar:
             components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"bearer": []}],
             path="/api/schema",
-            render_plugins=[JsonRenderPlugin()],
+            render_plugins=[Rendered()],
         ),
     )
     application.state.server = server
