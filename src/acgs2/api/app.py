@@ -40,6 +40,7 @@ from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
 from acgs2.api.tasks import run_committer, run_leader, run_tasks
+from acgs2.api.trace import ACTS as TRACE
 from acgs2.api.voters import HANDLERS as VOTERS
 from acgs2.api.witness import run_witness
 from acgs2.api.worker import run_worker
@@ -127,7 +128,7 @@ def create_app(server: RegionServer) -> Litestar:
             Router(
                 "/api/v1",
                 route_handlers=[
-                    router_of(e, {**ACTS, **POLICIES}.get(e.name, [])) for e in entities().values()
+                    router_of(e, {**ACTS, **POLICIES, **TRACE}.get(e.name, [])) for e in entities().values()
                 ],
             ),
         ],

@@ -30,7 +30,7 @@ from acgs2.policy import Halts
 from acgs2.policy.deliberation import missing, refusal
 from acgs2.store.templates import fragments
 
-__all__ = ["HANDLERS", "conclude"]
+__all__ = ["HANDLERS", "Said", "conclude", "held_rows", "may_see", "shown_of"]
 
 Http = Request[Any, Any, Any]
 _QUERIES = fragments("bus.sql")
@@ -106,7 +106,7 @@ async def index(
     principal = principal_of(request)
     wanted = UUID(principal.tenant) if principal.tenant is not None else tenant
     rows = await _waiting(server, list(server.rules.pairs), wanted, limit)
-    return Deliberations([_shown(row) for row in rows if _may_see(principal, row)])
+    return Deliberations([shown_of(row) for row in rows if may_see(principal, row)])
 
 
 @get(
@@ -125,7 +125,7 @@ async def events(request: Http) -> ServerSentEvent:
 async def show(request: Http, message_id: MessageId) -> Deliberation:
     """Return a held message, whether it still waits or how it ended."""
     server: RegionServer = request.app.state.server
-    return _shown(await _one(server, principal_of(request), message_id))
+    return shown_of(await _one(server, principal_of(request), message_id))
 
 
 @post(
@@ -163,7 +163,7 @@ async def say(request: Http, message_id: MessageId, data: JSONBody[Word], zone: 
         )
     if server.inboxes.serves(zone):
         await conclude(server, [message_id], governed.halts)
-    return _shown(await _one(server, principal, message_id))
+    return shown_of(await _one(server, principal, message_id))
 
 
 async def _note(server: RegionServer, principal: Principal, row: Mapping[str, Any], word: Word) -> str:
@@ -209,7 +209,7 @@ async def conclude(server: RegionServer, keys: Sequence[UUID], halts: Halts) -> 
     """
     ended = 0
     async with server.database("INSERT", "verdict") as conn:
-        for row in await _rows(conn, keys):
+        for row in await held_rows(conn, keys):
             final = conclusion(row, halts, time.time_ns() // 1000)
             if final is None or row["verdict"] is not None:
                 continue
@@ -237,7 +237,8 @@ async def conclude(server: RegionServer, keys: Sequence[UUID], halts: Halts) -> 
     return ended
 
 
-async def _rows(conn: Any, keys: Sequence[UUID]) -> list[dict[str, Any]]:
+async def held_rows(conn: Any, keys: Sequence[UUID]) -> list[dict[str, Any]]:
+    """Return those of some messages that were held, with what was said about them and how they ended."""
     cursor = conn.cursor(row_factory=dict_row)
     await cursor.execute(_QUERIES["held"].encode(), {"keys": list(keys)})
     return await cursor.fetchall()
@@ -249,13 +250,13 @@ async def _waiting(
     names = {"zones": zones, "tenant": tenant, "limit": limit}
     async with server.database("SELECT", "message") as conn:
         found = await (await conn.execute(_QUERIES["waiting"].encode(), names)).fetchall()
-        return await _rows(conn, [key for (key,) in found])
+        return await held_rows(conn, [key for (key,) in found])
 
 
 async def _one(server: RegionServer, principal: Principal, message: UUID) -> dict[str, Any]:
     async with server.database("SELECT", "message") as conn:
-        rows = await _rows(conn, [message])
-    if not rows or not _may_see(principal, rows[0]):
+        rows = await held_rows(conn, [message])
+    if not rows or not may_see(principal, rows[0]):
         raise NotFoundError(
             "deliberation-unknown",
             "No such message is held here.",
@@ -264,7 +265,8 @@ async def _one(server: RegionServer, principal: Principal, message: UUID) -> dic
     return rows[0]
 
 
-def _may_see(principal: Principal, row: Mapping[str, Any]) -> bool:
+def may_see(principal: Principal, row: Mapping[str, Any]) -> bool:
+    """Return whether a held message and what was said about it is the bearer's to see."""
     if principal.tenant not in (None, str(row["tenant_id"])):
         return False
     if principal.role == "agent":
@@ -275,7 +277,8 @@ def _may_see(principal: Principal, row: Mapping[str, Any]) -> bool:
     return True
 
 
-def _shown(row: Mapping[str, Any]) -> Deliberation:
+def shown_of(row: Mapping[str, Any]) -> Deliberation:
+    """Return a row of `held` as the API shows it."""
     held, verdict, basis = held_of(row), row["verdict"], row["basis"]
     said = approvals_of(row)
     return Deliberation(
@@ -312,11 +315,11 @@ async def _events(server: RegionServer, principal: Principal) -> AsyncIterator[S
         gone = [key for key in seen if key not in {row["key"] for row in rows}]
         if gone:
             async with server.database("SELECT", "message") as conn:
-                rows += await _rows(conn, gone)
+                rows += await held_rows(conn, gone)
         for row in rows:
-            if not _may_see(principal, row):
+            if not may_see(principal, row):
                 continue
-            shown = msgspec.json.encode(_shown(row))
+            shown = msgspec.json.encode(shown_of(row))
             if seen.get(row["key"]) != shown:
                 seen[row["key"]] = shown
                 yield ServerSentEventMessage(data=shown.decode(), event="deliberation", id=str(row["key"]))

@@ -15,7 +15,7 @@ from acgs2.api.schemas import create_of, page_of, patch_of, record_of
 from acgs2.errors import InputError
 from acgs2.model.entity import Entity, Strategy
 
-__all__ = ["RESPONSES", "Problem", "clean", "router_of"]
+__all__ = ["RESPONSES", "Problem", "RecordId", "Zone", "clean", "router_of"]
 
 
 class Problem(msgspec.Struct, kw_only=True):

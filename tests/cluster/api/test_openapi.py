@@ -128,9 +128,19 @@ def test_every_answer_of_the_door_is_described(api: Api, schema: Any, sender: Se
         shown = answer.json()
         if status < 300:
             assert (shown["message_id"], "deliberation" in shown) == (body["message_id"], status == 202)
+        if status in (201, 202, 403):
+            _traced(api, schema, sender, body["message_id"])
         if status == 403:
             assert (shown["decision"], shown["message_id"]) == ("deny", body["message_id"])
             assert "deliberation" not in shown
+
+
+def _traced(api: Api, schema: Any, sender: Sender, message: str) -> None:
+    operation = schema[f"{DOOR}/{{record_id}}/trace"]["GET"]
+    answer = api.call("eu-west-1", "GET", f"{DOOR}/{message}/trace", token=sender.token)
+    assert answer.status_code == 200, answer.text
+    case = operation.Case(path_parameters={"record_id": message})
+    case.validate_response(answer, checks=CHECKS)
 
 
 def test_answers_are_as_described(api: Api, schema: Any) -> None:
