@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import acgs2
@@ -27,6 +26,7 @@ from acgs2.api.inbox_streams import HANDLERS as INBOX_STREAMS
 from acgs2.api.inboxes import HANDLERS as INBOXES
 from acgs2.api.links import run_links
 from acgs2.api.looks import HANDLERS as METRICS
+from acgs2.api.message_door import Rendered
 from acgs2.api.messages import with_messages
 from acgs2.api.observe import observed
 from acgs2.api.operations import HANDLERS as OPERATIONS
@@ -41,6 +41,7 @@ from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
 from acgs2.api.tasks import run_committer, run_leader, run_tasks
+from acgs2.api.trace import ACTS as TRACE
 from acgs2.api.voters import HANDLERS as VOTERS
 from acgs2.api.witness import run_witness
 from acgs2.api.worker import run_worker
@@ -129,7 +130,7 @@ def create_app(server: RegionServer) -> Litestar:
             Router(
                 "/api/v1",
                 route_handlers=[
-                    router_of(e, {**ACTS, **POLICIES}.get(e.name, [])) for e in entities().values()
+                    router_of(e, {**ACTS, **POLICIES, **TRACE}.get(e.name, [])) for e in entities().values()
                 ],
             ),
         ],
@@ -144,7 +145,7 @@ def create_app(server: RegionServer) -> Litestar:
             components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"bearer": []}],
             path="/api/schema",
-            render_plugins=[JsonRenderPlugin()],
+            render_plugins=[Rendered()],
         ),
     )
     application.state.server = server

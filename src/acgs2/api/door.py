@@ -22,6 +22,7 @@ __all__ = [
     "guard_write",
     "operators_only",
     "refuse_role",
+    "what_is_said",
 ]
 
 ZONE_HEADER = "x-data-sovereignty"
@@ -125,6 +126,20 @@ def guard_read(entity: Entity) -> Any:
             connection.scope["state"]["zone"] = zone
 
     return guard
+
+
+def what_is_said(connection: Connection, _: BaseRouteHandler) -> None:
+    """Refuse who watches over messages and takes no part in them; raises ForbiddenError.
+
+    Approvers are shown what was held for them, auditors what is logged.
+    """
+    role = principal_of(connection).role
+    if role in ("approver", "auditor"):
+        raise ForbiddenError(
+            "role-not-allowed",
+            f"Who acts as {role} does not read what messages say.",
+            hint="Approvers see held messages by /api/v1/deliberations; traces and the log show no contents.",
+        )
 
 
 def _lawful(connection: Connection, entity: Entity, zone: str) -> None:

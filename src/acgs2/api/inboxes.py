@@ -18,6 +18,7 @@ from acgs2.api.door import authenticate, guard_read, operators_only, principal_o
 from acgs2.api.records import flushed_position
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES, Zone
+from acgs2.api.tokens import Principal
 from acgs2.api.waiting import waited_for
 from acgs2.bus.claims import ClaimId, of_generation
 from acgs2.bus.desk import Claimed, Receiver
@@ -25,7 +26,7 @@ from acgs2.errors import ForbiddenError, InputError, NotFoundError
 from acgs2.model import entities
 from acgs2.store.templates import fragments
 
-__all__ = ["HANDLERS", "consumer", "receiver_of"]
+__all__ = ["HANDLERS", "consumer", "deliveries_of", "receiver_of"]
 
 Http = Request[Any, Any, Any]
 _QUERIES = fragments("delivery.sql")
@@ -275,13 +276,17 @@ async def deliveries(request: Http, message_id: MessageId, zone: Zone = None) ->
 
     What was acknowledged is known for two hours; later it is only not there any more.
     """
-    principal = principal_of(request)
+    return {"items": await deliveries_of(request.app.state.server, principal_of(request), message_id)}
+
+
+async def deliveries_of(server: RegionServer, principal: Principal, message_id: UUID) -> list[dict[str, Any]]:
+    """Return where those deliveries of a message stand here that are the bearer's to know."""
     names = {
         "message_id": message_id,
         "tenant": principal.tenant,
         "agent": principal.subject.lower() if principal.role == "agent" else None,
     }
-    return {"items": await _rows(request.app.state.server, "deliveries", names)}
+    return await _rows(server, "deliveries", names)
 
 
 HANDLERS: list[Any] = [claim, acknowledge, give_back, show, dead, requeue, served, move, deliveries]

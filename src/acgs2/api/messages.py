@@ -1,19 +1,21 @@
 """`POST /api/v1/messages`: the one door for what agents do. Answered without the framework's routing.
 
 A handler of its own, because every microsecond here is paid by every message; the framework has all
-other routes. What it accepts is documented in the schema like everything else.
+other routes. `message_door` describes it in the schema, from the same structs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Annotated, Any, cast
+from uuid import UUID
 
 import msgspec
 import psycopg
 from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import UNSET, Meta, UnsetType
 
 from acgs2.api.door import ONCE, PREFERENCE_HEADER, ZONE_HEADER, check_zone
 from acgs2.api.observe import PROBLEM
@@ -38,7 +40,7 @@ from acgs2.errors import (
 from acgs2.logs.write import get_logger
 from acgs2.model.clock import moment_of
 
-__all__ = ["PATH", "with_messages"]
+__all__ = ["PATH", "Receipt", "with_messages"]
 
 _LOG = get_logger("acgs2.bus")
 PATH = "/api/v1/messages"
@@ -49,6 +51,31 @@ _TRIES = 4
 _WATCHED = {name.encode(): name for name in (*ONCE, PREFERENCE_HEADER)}
 #: Principals that may speak: agents for themselves, services for the agents of their tenant.
 _PROPOSERS = ("agent", "service")
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class Held(msgspec.Struct, kw_only=True):
+    """Who must approve a held message, how many of them, and until when."""
+
+    group: str | None
+    approvals: int | None
+    deadline: Moment
+
+
+class Receipt(msgspec.Struct, kw_only=True):
+    """That a message was accepted, under which verdict, and where it is durable; `impact` is 0 to 1."""
+
+    message_id: UUID
+    conversation_id: UUID
+    decision: str
+    impact: float
+    basis: dict[str, Any]
+    zone: str
+    accepted_at: Moment
+    accepted_in: str
+    residency: list[str]
+    durable_in: list[str]
+    deliberation: Held | UnsetType = UNSET
 
 
 def with_messages(handle: ASGIApp, server: RegionServer) -> ASGIApp:
@@ -139,32 +166,32 @@ def _answer(
     if stored.outcome not in ("accepted", "repeat"):
         raise _refused(stored.outcome, zone)
     accepted_at = moment_of(stored.accepted_us or 0)
-    receipt: dict[str, Any] = {
-        "message_id": request.message_id,
-        "conversation_id": request.conversation_id,
-        "decision": stored.decision,
-        "impact": stored.impact / 1000,
-        "basis": stored.basis,
-        "zone": zone,
-        "accepted_at": accepted_at,
-        "accepted_in": (stored.origin or "").partition("#")[0],
-        "residency": stored.residency,
-        "durable_in": durable_in,
-    }
+    receipt = Receipt(
+        message_id=request.message_id,
+        conversation_id=request.conversation_id,
+        decision=stored.decision,
+        impact=stored.impact / 1000,
+        basis=stored.basis,
+        zone=zone,
+        accepted_at=accepted_at,
+        accepted_in=(stored.origin or "").partition("#")[0],
+        residency=[*stored.residency],
+        durable_in=[*durable_in],
+    )
     if stored.decision == "deny":
         raise ForbiddenError(
             "denied-by-policy",
-            f"The message is refused: {'; '.join(stored.basis.get('reasons', ())) or 'nothing permits it'}.",
+            f"The message is refused. {' '.join(stored.basis.get('reasons', ())) or 'Nothing permits it.'}",
             hint="`basis` has the policies that decided; the message is stored, audited, and not delivered.",
-            **receipt,
+            **{name: value for name, value in msgspec.structs.asdict(receipt).items() if value is not UNSET},
         )
     if stored.decision == "deliberate":
         deadline_s = stored.basis.get("deadline_s", 300)
-        receipt["deliberation"] = {
-            "group": stored.basis.get("group"),
-            "approvals": stored.basis.get("approvals"),
-            "deadline": accepted_at + timedelta(seconds=deadline_s),
-        }
+        receipt.deliberation = Held(
+            group=stored.basis.get("group"),
+            approvals=stored.basis.get("approvals"),
+            deadline=accepted_at + timedelta(seconds=deadline_s),
+        )
     fresh = 202 if stored.decision == "deliberate" else 201
     return (fresh if stored.outcome == "accepted" else 200), msgspec.json.encode(receipt)
 

@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from acgs2.api.door import authenticate, operators_only
+from acgs2.api.message_door import with_door
 from acgs2.api.region import RegionServer
 from acgs2.model import entities
 from acgs2.model.entity import Residency
@@ -38,7 +39,7 @@ async def openapi(request: Http) -> Response[bytes]:
     """Answer with the OpenAPI 3.1 description of this API; anybody may ask, so it is written once."""
     state = request.app.state
     if "openapi" not in state:
-        state.openapi = msgspec.json.encode(request.app.openapi_schema.to_schema())
+        state.openapi = msgspec.json.encode(with_door(request.app.openapi_schema.to_schema()))
     return Response(state.openapi, media_type="application/vnd.oai.openapi+json")
 
 

@@ -27,7 +27,7 @@ from acgs2.model.entity import Entity, FieldType, Scope
 from acgs2.model.ids import request_key, uuid7
 from acgs2.store.templates import fragments
 
-__all__ = ["Records", "Request", "act_as", "flushed_position"]
+__all__ = ["Records", "Request", "act_as", "flushed_position", "unknown_record"]
 
 _JSON = (FieldType.JSON, FieldType.MAP)
 #: What is shown where nothing was ever added, put in or counted.
@@ -242,11 +242,7 @@ class Records:
         )
         row = await cursor.fetchone()
         if row is None or not self._may_see(principal, row):
-            raise NotFoundError(
-                "record-unknown",
-                f"There is no such {self._entity.name} here.",
-                hint="Ask in a region that holds its zone.",
-            )
+            raise unknown_record(self._entity)
         if row["erased"]:
             raise _erased()
         return self.show(row)
@@ -399,6 +395,15 @@ async def flushed_position(conn: psycopg.AsyncConnection[Any]) -> str:
             hint="Repeat the request with the same Idempotency-Key.",
         ) from error
     return row[0] if row else "FFFFFFFF/FFFFFFFF"
+
+
+def unknown_record(entity: Entity) -> NotFoundError:
+    """Return the refusal of who asks for a record that is not here, or not theirs to see."""
+    return NotFoundError(
+        "record-unknown",
+        f"There is no such {entity.name} here.",
+        hint="Ask in a region that holds its zone.",
+    )
 
 
 def _erased() -> ConflictError:

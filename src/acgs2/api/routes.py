@@ -9,13 +9,13 @@ from litestar import Response, Router, delete, get, patch, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
-from acgs2.api.door import ZONE_HEADER, authenticate, guard_read, guard_write, principal_of
+from acgs2.api.door import ZONE_HEADER, authenticate, guard_read, guard_write, principal_of, what_is_said
 from acgs2.api.records import Records, Request
 from acgs2.api.schemas import create_of, page_of, patch_of, record_of
 from acgs2.errors import InputError
 from acgs2.model.entity import Entity, Strategy
 
-__all__ = ["RESPONSES", "Problem", "clean", "router_of"]
+__all__ = ["RESPONSES", "Problem", "RecordId", "Zone", "clean", "router_of"]
 
 
 class Problem(msgspec.Struct, kw_only=True):
@@ -192,12 +192,16 @@ def _erase(entity: Entity) -> Any:
     return erase
 
 
+def _reading(entity: Entity) -> list[Any]:
+    return [guard_read(entity), what_is_said] if entity.name == "message" else [guard_read(entity)]
+
+
 def _get(entity: Entity) -> Any:
     shown_type = record_of(entity)
 
     @get(
         "/{record_id:uuid}",
-        guards=[guard_read(entity)],
+        guards=_reading(entity),
         operation_id=f"get_{entity.name}",
         summary=f"Show a {entity.name}",
         responses=RESPONSES,
@@ -216,7 +220,7 @@ def _list(entity: Entity) -> Any:
 
     @get(
         "/",
-        guards=[guard_read(entity)],
+        guards=_reading(entity),
         operation_id=f"list_{entity.name}",
         summary=f"List {entity.name} records",
         responses=RESPONSES,

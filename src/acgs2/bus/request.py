@@ -26,15 +26,15 @@ _Value = Annotated[str, Meta(max_length=1000)]
 class SendRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of `POST /api/v1/messages`. `priority` 3 is the most urgent."""
 
-    message_id: UUID
+    message_id: Annotated[UUID, Meta(description="A UUIDv7 of now; the same one repeats the message.")]
     conversation_id: UUID
     tenant_id: UUID
     from_agent: UUID
     message_type: Annotated[str, Meta(min_length=1, max_length=100)]
     constitutional_hash: Annotated[str, Meta(min_length=1, max_length=16)]
-    to_agent: UUID | None = None
+    to_agent: Annotated[UUID | None, Meta(description="That, or a topic.")] = None
     topic: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    to_tenant_id: UUID | None = None
+    to_tenant_id: Annotated[UUID | None, Meta(description="The receiver's, if it is another.")] = None
     priority: Literal[0, 1, 2, 3] = 1
     content: Annotated[str, Meta(max_length=200_000)] = ""
     payload: dict[str, Any] = {}

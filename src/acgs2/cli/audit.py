@@ -100,7 +100,7 @@ class _Remote:
         return answer.content
 
 
-def _trusted(keys: str, folder: Path | None) -> tuple[Trusted, str]:
+def trusted_keys(keys: str, folder: Path | None) -> tuple[Trusted, str]:
     """Return the keys to verify with, and where they are from."""
     from acgs2.audit.export import KEYS as EXPORTED
     from acgs2.audit.keys import PUBLIC, read_trusted
@@ -134,7 +134,7 @@ def verify(
     from acgs2.audit.export import opened
     from acgs2.audit.verify import verify
 
-    trusted, origin_of_keys = _trusted(keys, Path(export) if export else None)
+    trusted, origin_of_keys = trusted_keys(keys, Path(export) if export else None)
     source: Source
     known: list[Note] = []
     if export:
@@ -206,8 +206,8 @@ def prove(
     """Show what was logged about a subject, and check the proof that it is in a witnessed checkpoint."""
     of = cluster()
     rows = call(of, _region(of, region), "GET", "/api/v1/audit/proofs", params={"subject": subject})
-    trusted, _ = _trusted("", None)
-    checked = [{**row, "proven": _is_proven(row, trusted)} for row in rows]
+    trusted, _ = trusted_keys("", None)
+    checked = [{**row, "proven": is_proven(row, trusted)} for row in rows]
     if as_json:
         emit(checked)
     else:
@@ -221,7 +221,8 @@ def prove(
     raise typer.Exit(0 if checked and all(row["proven"] for row in checked) else 1)
 
 
-def _is_proven(row: dict[str, Any], trusted: Trusted) -> bool:
+def is_proven(row: dict[str, Any], trusted: Trusted) -> bool:
+    """Return whether a leaf with its proof is in a checkpoint that a trusted log has signed."""
     import base64
 
     from acgs2.audit.checkpoint import Checkpoint, is_signed_by

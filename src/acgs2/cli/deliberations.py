@@ -155,7 +155,7 @@ def _print(item: dict[str, Any]) -> None:
     out = console()
     out.print(_line(item))
     out.print(f"  from {item['from_agent']} to {item['to_agent'] or 'topic ' + escape(str(item['topic']))}")
-    out.print(f"  impact {item['impact']:.3f}: {escape('; '.join(item['reasons'])) or 'no reasons'}")
+    out.print(f"  impact {item['impact']:.3f}: {escape(' '.join(item['reasons'])) or 'no reasons'}")
     out.print(f"  policies: {', '.join(item['policies']) or 'none'}")
     for part in (item["content"], json.dumps(item["payload"]) if item["payload"] else ""):
         if part:

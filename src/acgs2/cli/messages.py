@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from acgs2.cli.shared import JSON, call, cluster, console, emit, minted
-from acgs2.errors import InputError
+from acgs2.errors import ForbiddenError, InputError
 
 if TYPE_CHECKING:
     from acgs2.client.sync import SyncInboxMessage
@@ -75,7 +75,12 @@ def send(
     }
     of = cluster()
     headers = {"authorization": f"Bearer {minted(of, 'service@cli', 'service', tenant)}"}
-    made = call(of, region, "POST", "/api/v1/messages", zone=zone, body=body, headers=headers)
+    try:
+        made = call(of, region, "POST", "/api/v1/messages", zone=zone, body=body, headers=headers)
+    except ForbiddenError as error:
+        if error.reference == "denied-by-policy":
+            error.hint = f"It is stored, and not delivered: acgs2 messages trace {known} --region {region}"
+        raise
     emit(made) if as_json else _print_receipt(made)
 
 
@@ -107,15 +112,23 @@ def watch(
 @app.command()
 def show(message: str = _ID, region: str = _REGION, as_json: bool = JSON) -> None:
     """Show a message as it was accepted, with the verdict."""
-    found = call(cluster(), region, "GET", f"/api/v1/messages/{message}")
+    from acgs2.client.requests import id_text
+
+    found = call(cluster(), region, "GET", f"/api/v1/messages/{id_text(message)}")
     emit(found) if as_json else _print_tree(found)
 
 
 @app.command()
 def trace(message: str = _ID, region: str = _REGION, as_json: bool = JSON) -> None:
-    """Show what became of a message: verdict, basis, approvals, regions, deliveries and proofs."""
-    found = call(cluster(), region, "GET", f"/api/v1/messages/{message}/trace")
-    emit(found) if as_json else _print_tree(found)
+    """Show what became of a message: verdict, approvals, where it is, deliveries, and checked proofs.
+
+    What only another region knows, its leaves of the audit log and what is under way to an agent that it
+    serves, is asked there. What the message says is shown by `acgs2 messages show`.
+    """
+    from acgs2.cli.trace import print_trace, traced
+
+    found = traced(cluster(), region, message)
+    emit(found) if as_json else print_trace(found)
 
 
 def _document(text: str) -> dict[str, Any]:

@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+#: What every problem document has; the rest is what it is about.
+_PROBLEM = ("type", "title", "status", "detail", "hint")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
@@ -190,4 +192,7 @@ def _sent(
     hint = content.get("hint", "")
     if content.get("endpoints"):
         hint = f"Lawful: {', '.join(e['region'] for e in content['endpoints'])}; name one with --region."
-    raise kinds.get(answer.status_code, RefusedError)(reference, content.get("detail", ""), hint=hint)
+    context = {name: value for name, value in content.items() if name not in _PROBLEM}
+    raise kinds.get(answer.status_code, RefusedError)(
+        reference, content.get("detail", ""), hint=hint, **context
+    )

@@ -188,7 +188,10 @@ class Messages(_Calls):
         return await self._ask("GET", "/{id}", Rule.READ, Message, options, ids={"id": id_text(id)})
 
     async def trace(self, id: UUID | str, **options: Unpack[ReadOptions]) -> dict[str, Any]:
-        """Return what became of a message: verdict and basis, approvals, deliveries, regions, proofs.
+        """Return what became of a message as the region that answers knows it; docs/api.md has the members.
+
+        Verdict and basis, approvals, where it is and may be, deliveries, and the leaves of the audit log with
+        their proofs; where another region knows more, it is named. What the message says `get` returns.
 
         Raises:
             NotFoundError: it is not in this region, or not the bearer's.

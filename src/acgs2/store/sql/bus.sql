@@ -32,11 +32,20 @@ INSERT INTO acgs.verdict (key, zone, tenant_id, message_id, decision, reason, ap
 VALUES (%(key)s, %(zone)s, %(tenant_id)s, %(message_id)s, %(decision)s, %(reason)s, %(approvals)s, %(decided_in)s)
 ON CONFLICT (key) DO NOTHING RETURNING hlc
 -- name: trace
--- All that this region knows of a message but what it says: on what ground who holds it, and where it has been sent.
-SELECT m.key, m.tenant_id, m.to_tenant_id, m.from_agent, m.to_agent, m.topic, m.conversation_id, m.message_type, m.priority, m.zone,
-    m.decision, m.impact, m.basis, m.proposer, m.digest, m.expires_at, m.hlc, m.origin, m.residency, m.sent_to,
-    (SELECT jsonb_object_agg(b.key, b.value) FROM acgs.rule AS r CROSS JOIN jsonb_each_text(r.basis) AS b
-        WHERE r.entity = 'message' AND r.zone = m.zone) AS grounds,
-    coalesce((SELECT jsonb_agg(jsonb_build_object('decision', k.loser_value ->> 'decision', 'accepted_in', k.loser_origin))
-        FROM acgs.conflict AS k WHERE k.entity = 'message' AND k.key = m.key), '[]') AS overruled
+-- What this region knows of a message beside the message: on what ground who holds it, where it has been sent, whose inbox
+-- it is for, and what was done about it where, of which the audit log of that region has a leaf each.
+SELECT m.hlc, m.origin, m.sent_to,
+    CASE WHEN m.to_tenant_id IS NULL THEN m.zone
+        ELSE coalesce((SELECT a.zone FROM acgs.agent AS a WHERE a.key = m.to_agent), m.zone) END AS to_zone,
+    coalesce((SELECT r.basis FROM acgs.rule AS r WHERE r.entity = 'message' AND r.zone = m.zone), '{}') AS grounds,
+    (SELECT jsonb_agg(jsonb_build_object('kind', d.kind, 'region', split_part(d.origin, '#', 1), 'at_us', d.at_us,
+        'decision', d.decision) ORDER BY d.at_us, d.origin)
+        FROM (
+            SELECT 'message' AS kind, m.origin, m.hlc AS at_us, m.decision
+            -- Accepted in two regions at once: the strictest verdict stands, the other is kept as what lost.
+            UNION ALL SELECT 'message', k.loser_origin, k.loser_hlc, k.loser_value ->> 'decision'
+            FROM acgs.conflict AS k WHERE k.entity = 'message' AND k.key = m.key
+            UNION ALL SELECT 'approval', a.origin, a.hlc, a.decision FROM acgs.approval AS a WHERE a.message_id = m.key AND NOT a.erased
+            UNION ALL SELECT 'verdict', v.origin, v.hlc, v.decision FROM acgs.verdict AS v WHERE v.message_id = m.key AND NOT v.erased
+        ) AS d) AS acts
 FROM acgs.message AS m WHERE m.key = %(key)s AND NOT m.erased
