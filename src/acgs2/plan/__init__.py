@@ -1,6 +1,39 @@
-"""What shall be done, decided over plain values: where traffic goes."""
+"""What shall be done, decided over plain values: where traffic goes, and how it leaves and returns."""
 
+from acgs2.plan.failback import Measured, Standing, failback, gate, readmit
+from acgs2.plan.failover import choose, failover
+from acgs2.plan.observations import Judged, Observation, fold, judge
 from acgs2.plan.rights import Rights, known_in, rights_of
+from acgs2.plan.steps import Agreed, Choice, Note, Plan, Shares, Step, StepKind, agreed_of, document_of
 from acgs2.plan.traffic import Kind, Routing, Target, kind_of, route
 
-__all__ = ["Kind", "Rights", "Routing", "Target", "kind_of", "known_in", "rights_of", "route"]
+__all__ = [
+    "Agreed",
+    "Choice",
+    "Judged",
+    "Kind",
+    "Measured",
+    "Note",
+    "Observation",
+    "Plan",
+    "Rights",
+    "Routing",
+    "Shares",
+    "Standing",
+    "Step",
+    "StepKind",
+    "Target",
+    "agreed_of",
+    "choose",
+    "document_of",
+    "failback",
+    "failover",
+    "fold",
+    "gate",
+    "judge",
+    "kind_of",
+    "known_in",
+    "readmit",
+    "rights_of",
+    "route",
+]

@@ -20,6 +20,7 @@ __all__ = [
     "EtcdAgreement",
     "Failover",
     "Front",
+    "Gate",
     "HealthCheck",
     "Limits",
     "Objectives",
@@ -119,6 +120,14 @@ class Objectives(Section):
     availability: float = 0.9999
 
 
+class Gate(Section):
+    """What a region that comes back must keep to before it is given its next share."""
+
+    error_rate: float = Field(default=0.01, ge=0, le=1, description="of its answers, at most")
+    p99_ms: float = Field(default=1000, gt=0, description="of what it answers, at most")
+    least_requests: int = Field(default=50, ge=1, description="below which rates and times say nothing")
+
+
 class Failover(Section):
     """When a region counts as down or up, and how traffic comes back."""
 
@@ -129,6 +138,8 @@ class Failover(Section):
     weights: tuple[int, ...] = (10, 25, 50, 75, 100)
     dwell_s: float = 300
     lag_limit_s: float = Field(default=10, gt=0, description="a region that is further behind is not ready")
+    gate: Gate = Gate()
+    automatic: bool = Field(default=True, description="whether plans are begun without being asked for")
 
 
 class Place(Section):

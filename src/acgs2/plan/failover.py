@@ -1,0 +1,113 @@
+"""Which steps take a region's service elsewhere, and where: only where the law allows. Pure.
+
+The guide's script asked one probe, moved all data to one region and promoted a database. Here a majority
+decides, a target is lawful for its zone or there is none, and the region is fenced before anything else
+is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from acgs2.errors import InputError
+from acgs2.plan.observations import Judged
+from acgs2.plan.rights import Rights
+from acgs2.plan.steps import Candidate, Choice, Plan, Shares, Step, StepKind
+from acgs2.topology import Topology
+
+__all__ = ["choose", "failover"]
+
+
+def failover(
+    region: str,
+    topology: Topology,
+    rights: Rights,
+    judged: Mapping[str, Judged],
+    shares: Shares,
+    lag_s: Mapping[str, float],
+    *,
+    plan_id: str,
+    now_us: int,
+    cause: str,
+) -> Plan:
+    """Return the plan that moves away what a region serves.
+
+    Args:
+        region: that is down, or is to be left.
+        topology: regions, zones and limits.
+        rights: who may hold what now.
+        judged: what a majority holds of every region.
+        shares: who takes no part already.
+        lag_s: how far a region is behind, where that is known.
+        plan_id: a name that no other plan has.
+        now_us: microseconds since the epoch.
+        cause: why, in words.
+
+    Raises:
+        InputError: the region serves no clients (`region-serves-nobody`), or there is none of that name
+            (`unknown-region`).
+    """
+    zones = _zones(region, topology)
+    choices = tuple(choose(zone, region, topology, rights, judged, shares, lag_s) for zone in zones)
+    targets = sorted({choice.target for choice in choices if choice.target is not None})
+    steps = [Step(StepKind.CONFIRM), Step(StepKind.FENCE)]
+    steps += [Step(StepKind.CAPACITY, target=target, value=topology.failover.scale_to) for target in targets]
+    steps += [Step(StepKind.MESH, target=target) for target in targets]
+    steps += [Step(StepKind.DATABASE, c.zone, c.target) for c in choices if c.target is not None]
+    steps += [Step(StepKind.INBOXES, c.zone, c.target) for c in choices if c.target is not None]
+    steps += [Step(StepKind.VERIFY, c.zone, c.target or "") for c in choices]
+    return Plan(plan_id, "failover", region, cause, now_us, (*steps, Step(StepKind.CLOSE)), choices)
+
+
+def choose(
+    zone: str,
+    leaving: str,
+    topology: Topology,
+    rights: Rights,
+    judged: Mapping[str, Judged],
+    shares: Shares,
+    lag_s: Mapping[str, float],
+) -> Choice:
+    """Return who takes a zone over: its other home regions first, then the nearest that may serve it."""
+    homes = topology.zones[zone].regions
+    near = list(topology.distances[leaving])
+    order = [home for home in homes if home in near] + [r for r in near if r not in homes]
+    serving = rights.serving(zone)
+    candidates: list[Candidate] = []
+    target: str | None = None
+    for region in order:
+        if region == leaving:
+            continue
+        why = ""
+        state = judged[region].state if region in judged else "unsure"
+        if region not in serving:
+            why = f"may not hold all that belongs to zone {zone}"
+        elif state == "down":
+            why = f"is down: {judged[region].why}"
+        elif region in shares.down:
+            why = "takes no part: it is drained or was failed over from"
+        elif lag_s.get(region, 0.0) > topology.failover.lag_limit_s:
+            why = f"is {lag_s[region]:.1f} s behind, of at most {topology.failover.lag_limit_s:g}"
+        elif target is not None:
+            why = f"may serve it; {target} comes first"
+        else:
+            target = region
+            why = "a home region of the zone" if region in homes else "the nearest that may serve the zone"
+        candidates.append(Candidate(region, target == region, why))
+    return Choice(zone, target, tuple(candidates))
+
+
+def _zones(region: str, topology: Topology) -> list[str]:
+    if region not in topology.regions:
+        raise InputError(
+            "unknown-region",
+            f"There is no region {region}.",
+            hint=f"Regions: {', '.join(topology.regions)}.",
+        )
+    if region not in topology.stacks():
+        raise InputError(
+            "region-serves-nobody",
+            f"{region} is a witness: it votes and serves no clients, so nothing is moved.",
+            hint=f"Regions that serve: {', '.join(topology.stacks())}.",
+        )
+    return [name for name, zone in topology.zones.items() if region in zone.regions]
