@@ -40,8 +40,10 @@ from acgs2.api.repair import run_repair
 from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
+from acgs2.api.standing import run_standing
 from acgs2.api.tasks import run_committer, run_leader, run_tasks
 from acgs2.api.trace import ACTS as TRACE
+from acgs2.api.traffic import HANDLERS as TRAFFIC
 from acgs2.api.voters import HANDLERS as VOTERS
 from acgs2.api.witness import run_witness
 from acgs2.api.worker import run_worker
@@ -66,6 +68,7 @@ _DUTIES = (
     run_pairs,
     run_repair,
     run_leader,
+    run_standing,
     run_governance,
     run_committer,
     run_audit,
@@ -120,6 +123,7 @@ def create_app(server: RegionServer) -> Litestar:
             *REPAIR,
             *QUARANTINE,
             *VOTERS,
+            *TRAFFIC,
             *HALTS,
             *CONSTITUTION,
             *INBOXES,

@@ -22,6 +22,7 @@ from acgs2.api.in_force import first_documents
 from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
+from acgs2.api.standing import Participation
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
 from acgs2.audit.status import LogStatus
@@ -32,6 +33,7 @@ from acgs2.consensus import Documents, Leader
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
+from acgs2.plan import Agreed
 from acgs2.store import FlushWatcher
 from acgs2.store.life import Life
 from acgs2.store.templates import fragments
@@ -127,11 +129,14 @@ class RegionServer:
             for name, dsn in {**config.peer_databases, config.region: config.owner_database}.items()
         }
         self.register = register_for(topology, config.region, self.voters)
+        lease_s = topology.failover.failures * topology.failover.interval_s
+        #: What is agreed on traffic, and whether this region takes part; `run_standing` keeps it.
+        self.participation = Participation(self.register, config.region, lease_s)
         #: Who acts on what is agreed asks `leader.held(term)` before the act, and before its effect is told.
         self.leader = Leader(
             self.register,
             config.region,
-            topology.failover.failures * topology.failover.interval_s,
+            lease_s,
             fit=lambda: self.life is not None and self.life.seeded and not self.replaced,
         )
         #: What is known of the audit log of this region; `run_audit` keeps it.
@@ -141,9 +146,10 @@ class RegionServer:
             Documents(self.register),
             config.region,
             topology.constitution.id,
-            topology.failover.failures * topology.failover.interval_s,
+            lease_s,
             first_documents(topology, Path(config.constitution or beside), config.amender_keys),
             self.audit,
+            self.participation,
             patience_s=0.0 if config.region == next(iter(topology.regions)) else _FOUNDING_S,
         )
         self.watcher = FlushWatcher(config.owner_database, config.region)
@@ -171,6 +177,11 @@ class RegionServer:
         self.inboxes = inboxes_for(self)
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
+
+    @property
+    def standing(self) -> tuple[int, Agreed] | None:
+        """Return what is agreed on traffic as last heard, and how often that has changed; None at first."""
+        return self.participation.known
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""
