@@ -15,9 +15,11 @@ from acgs2.api.audit import HANDLERS as AUDIT
 from acgs2.api.audit_log import run_audit
 from acgs2.api.audited import run_refusals
 from acgs2.api.constitution import HANDLERS as CONSTITUTION
+from acgs2.api.controller import run_controller
 from acgs2.api.deciding import run_deciding
 from acgs2.api.deliberation_events import HANDLERS as DELIBERATION_EVENTS
 from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
+from acgs2.api.failover import HANDLERS as FAILOVER
 from acgs2.api.governance import run_governance
 from acgs2.api.halts import HANDLERS as HALTS
 from acgs2.api.health import HANDLERS as HEALTH
@@ -69,6 +71,7 @@ _DUTIES = (
     run_repair,
     run_leader,
     run_standing,
+    run_controller,
     run_governance,
     run_committer,
     run_audit,
@@ -124,6 +127,7 @@ def create_app(server: RegionServer) -> Litestar:
             *QUARANTINE,
             *VOTERS,
             *TRAFFIC,
+            *FAILOVER,
             *HALTS,
             *CONSTITUTION,
             *INBOXES,

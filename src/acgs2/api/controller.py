@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
 
 from acgs2.api.audited import audit
 from acgs2.api.hands import Hands, InTheWay, to_be_tried_again, unknown
+from acgs2.api.observers import told
 from acgs2.api.views import Views
 from acgs2.consensus import boottime_s
 from acgs2.errors import UnavailableError
@@ -28,8 +29,6 @@ from acgs2.plan import (
     Note,
     Plan,
     Rights,
-    agreed_of,
-    document_of,
     failback,
     failover,
     judge,
@@ -38,10 +37,9 @@ from acgs2.plan import (
 if TYPE_CHECKING:
     from acgs2.api.region import RegionServer
 
-__all__ = ["KEY", "Controller", "run_controller"]
+__all__ = ["Controller", "run_controller"]
 
 _LOG = get_logger("acgs2.failover")
-KEY = "failover"
 _TICK_S = 0.25
 _AGAIN_S = 0.5
 
@@ -51,7 +49,7 @@ class Controller:
 
     def __init__(self, server: RegionServer) -> None:
         self._server = server
-        self.views = Views(server.config.peers)
+        self.views = Views(server.neighbours)
         self.judged: Mapping[str, Judged] = {}
         self._hands = Hands(server, lambda: self.judged, lambda: self.views.known)
         self._carrying: dict[str, tuple[str, asyncio.Task[None]]] = {}
@@ -67,12 +65,11 @@ class Controller:
             self._drop()
             return
         term = server.leader.term
-        self.look()
-        agreed = agreed_of((await server.register.read(KEY)).value)
+        await self.look()
+        await server.participation.look()
         if server.topology.failover.automatic:
-            await self._begin(agreed, term)
-            agreed = agreed_of((await server.register.read(KEY)).value)
-        for plan in agreed.plans.values():
+            await self._begin(server.participation.agreed, term)
+        for plan in server.participation.agreed.plans.values():
             known = self._carrying.get(plan.region)
             if known is None or known[0] != plan.id or known[1].done():
                 if known is not None:
@@ -80,10 +77,10 @@ class Controller:
                 task = asyncio.create_task(self._carry(plan, term))
                 self._carrying[plan.region] = (plan.id, task)
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Judge all regions by what is known, and ask all anew."""
         server = self._server
-        self.views.take(server.told())
+        self.views.take(await told(server), boottime_s())
         self.views.ask()
         voters = server.members()
         self.judged = judge(
@@ -91,15 +88,13 @@ class Controller:
         )
 
     def plan(self, kind: str, region: str, agreed: Agreed, cause: str) -> Plan:
-        """Return the plan of a failover or failback of a region as it would be begun now; raises InputError."""
+        """Return the plan of a failover or failback as it would be begun now; raises InputError."""
         topology, now_us = self._server.topology, time.time_ns() // 1000
         plan_id = str(uuid4())
         if kind == "failback":
             return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause)
-        lag_s = {name: view.lag_s for name, view in self.views.known.items()}
-        rights = Rights(
-            {key: frozenset(regions) for key, regions in self._server.rules.residency.items()}
-        )
+        lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
+        rights = Rights({key: frozenset(regions) for key, regions in self._server.rules.residency.items()})
         return failover(
             region,
             topology,
@@ -114,21 +109,20 @@ class Controller:
 
     async def begin(self, plan: Plan) -> Agreed:
         """Agree on a plan; raises UnavailableError."""
-        agreed = await self.change(lambda known: known.opened(plan))
+        _, agreed = await self._server.participation.change(lambda known: known.opened(plan))
         if agreed.plans.get(plan.region) == plan:
             _LOG.warning("plan-begun", plan=plan.id, kind=plan.kind, region=plan.region, cause=plan.cause)
             await self._audit(plan, "begun", plan.cause)
         return agreed
 
-    async def change(self, decide: Callable[[Agreed], Agreed]) -> Agreed:
-        """Change what is agreed on; raises UnavailableError."""
-
-        def next_value(value: Any) -> Any:
-            known = agreed_of(value)
-            wanted = decide(known)
-            return value if wanted == known else document_of(wanted)
-
-        return agreed_of((await self._server.register.change(KEY, next_value)).value)
+    async def rehearse(self, plan: Plan) -> list[str]:
+        """Return what a plan would do outside, call by call; nothing is done."""
+        said: list[str] = []
+        for step in plan.steps:
+            for actor in self._server.actors:
+                if step.kind in actor.kinds:
+                    said += await asyncio.to_thread(actor.act, step, plan, dry_run=True)
+        return said
 
     async def _begin(self, agreed: Agreed, term: int) -> None:
         server = self._server
@@ -137,9 +131,9 @@ class Controller:
             if judged is None or not server.leader.held(term):
                 continue
             out = region in agreed.traffic.down
-            if judged.state == "down" and (not out or (open_plan is not None and open_plan.kind == "failback")):
-                if open_plan is None or open_plan.kind == "failback":
-                    await self.begin(self.plan("failover", region, agreed, judged.why))
+            leaving = open_plan is not None and open_plan.kind == "failover"
+            if judged.state == "down" and not leaving and (not out or open_plan is not None):
+                await self.begin(self.plan("failover", region, agreed, judged.why))
             elif judged.state == "up" and out and open_plan is None and _may_return(agreed, region):
                 await self.begin(self.plan("failback", region, agreed, judged.why))
 
@@ -152,7 +146,7 @@ class Controller:
                 said = await self._hands.act(plan, step)
             except InTheWay as reason:
                 said, good = str(reason), False
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a step or an actor says ends in the plan
                 if not to_be_tried_again(error):
                     said, good = unknown(error), False
                 else:
@@ -164,7 +158,7 @@ class Controller:
             note = Note(plan.at, time.time_ns() // 1000, server.region, term, said, good)
             current = plan
             try:
-                agreed = await self.change(
+                _, agreed = await server.participation.change(
                     lambda known, p=current, n=note: known.advanced(p, n) if n.good else known.stopped(p, n)
                 )
             except UnavailableError as error:
@@ -187,7 +181,7 @@ class Controller:
             plan = following
 
     async def _audit(self, plan: Plan, what: str, why: str) -> None:
-        """Leave a leaf of what a plan began or ended with; the plan itself is agreed on, and stands without."""
+        """Leave a leaf of how a plan began or ended; the plan itself is agreed on, and stands without."""
         body = {
             "cause": plan.cause,
             "kind": plan.kind,
@@ -217,7 +211,7 @@ class Controller:
 def _may_return(agreed: Agreed, region: str) -> bool:
     """Return whether a region that is well may be brought back unasked: not after that was given up."""
     last = agreed.last(region)
-    return last is None or not (last.kind == "failback" and last.state == "stopped" and "is down" not in last.why)
+    return last is None or last.kind == "failover" or last.state == "closed" or "is down again" in last.why
 
 
 async def run_controller(server: RegionServer) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 
-from acgs2.api.views import View
+from acgs2.api.views import View, measured
 from acgs2.consensus import boottime_s
 from acgs2.errors import AcgsError, RefusedError, UnavailableError
 from acgs2.logs.write import get_logger
-from acgs2.plan import Judged, Measured, Plan, Step, StepKind, gate, readmit
-from acgs2.plan.failback import measured_between
+from acgs2.plan import Judged, Plan, Standing, Step, StepKind, gate, readmit
 
 if TYPE_CHECKING:
     from acgs2.api.region import RegionServer
@@ -115,8 +115,8 @@ class Hands:
         """Wait until another region serves the zone's inboxes; which one, is theirs to agree on."""
         deadline_s = boottime_s() + _INBOXES_S
         while boottime_s() < deadline_s:
-            value = (await self._server.register.read(f"inbox/{step.zone}")).value
-            holder = value["holder"] if value is not None else None
+            value = (await self._server.register.read(f"inbox/{step.zone}")).value or {}
+            holder = value.get("holder")
             if holder not in (None, plan.region):
                 return f"served by {holder} in generation {value['term']}"
             await asyncio.sleep(_POLL_S)
@@ -124,7 +124,7 @@ class Hands:
 
     async def _verify(self, plan: Plan, step: Step) -> str:
         """Write and read through the edge as a client does; or see it refuse, where the law leaves nobody."""
-        return await self._server.verify_zone(plan, step)
+        return await self._server.synthetic.verify(plan, step)
 
     async def _hold_down(self, plan: Plan, _: Step) -> str:
         judged = self._judged().get(plan.region)
@@ -142,24 +142,24 @@ class Hands:
         while boottime_s() < deadline_s:
             view = self._views().get(plan.region)
             if view is not None and view.fresh(self._server.topology.failover.interval_s):
-                known = self._server.governance.known
-                in_force = dict(known.versions) if known is not None else {}
-                equal, differs = True, ""
-                lacking = list(readmit(view.standing(in_force, equal=True), self._server.topology))
+                lacking = list(readmit(self._standing(view, True), self._server.topology))
                 if not lacking:
                     equal, differs = await self._compared(plan.region)
-                    lacking = list(
-                        readmit(view.standing(in_force, equal=equal, differs=differs), self._server.topology)
-                    )
+                    lacking = list(readmit(self._standing(view, equal, differs), self._server.topology))
                 if not lacking:
                     return "ready, seeded, level, equal to the others, and governed by what is in force"
             await asyncio.sleep(_POLL_S * 5)
         raise InTheWay("; ".join(lacking))
 
+    def _standing(self, view: View, equal: bool, differs: str = "") -> Standing:
+        known = self._server.governance.known
+        in_force = dict(known.versions) if known is not None else {}
+        return msgspec.structs.replace(view.standing, equal=equal, differs=differs, in_force=in_force)
+
     async def _compared(self, region: str) -> tuple[bool, str]:
-        """Have the region compare itself with its peers; differences are repaired, and then looked for again."""
+        """Have the region compare itself with its peers; what differs is repaired, and looked for again."""
         try:
-            found = await self._server.ask_region(region, "POST", "/api/v1/repair", timeout_s=60)
+            found = await self._server.synthetic.ask(region, "POST", "/api/v1/repair", timeout_s=60)
         except (AcgsError, httpx.HTTPError, ValueError) as error:
             return False, f"it could not be compared ({type(error).__name__})"
         differing = [f"{c['entity']} of {c['zone']}" for c in found["compared"] if c["differing"]]
@@ -182,13 +182,7 @@ class Hands:
         after = dict(self._views())
         if plan.region not in after or plan.region not in before:
             raise InTheWay(f"{plan.region} said nothing of itself meanwhile")
-        seen: Measured = measured_between(
-            {r: v.tally for r, v in before.items()},
-            {r: v.tally for r, v in after.items()},
-            plan.region,
-            zones,
-            after[plan.region].lag_s,
-        )
+        seen = measured(before, after, plan.region, zones)
         if found := gate(seen, step.value, topology):
             raise InTheWay("; ".join(found))
         share = f"{seen.reads / seen.reads_of_zones:.0%}" if seen.reads_of_zones else "none"

@@ -14,8 +14,10 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from acgs2.api.actors import actors_of
 from acgs2.api.agreement import register_for
 from acgs2.api.audited import Refusals
+from acgs2.api.controller import Controller
 from acgs2.api.facts import Facts
 from acgs2.api.governance import Governance
 from acgs2.api.in_force import first_documents
@@ -23,13 +25,14 @@ from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.standing import Participation
+from acgs2.api.synthetic import Synthetic
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
 from acgs2.audit.status import LogStatus
 from acgs2.bus.agents import Agents, Known
 from acgs2.bus.committer import Committer
 from acgs2.bus.desk import Receiver
-from acgs2.consensus import Documents, Leader
+from acgs2.consensus import Documents, Leader, PaxosRegister
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
@@ -65,6 +68,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Its own keys for audit log and witnessing, and everybody's public ones; no log is kept without.
     audit_key_path: str | None = None
     audit_keys_path: str | None = None
+    #: Places to base URLs of the edge, and its authority: how the region that leads verifies a failover.
+    edges: dict[str, str] = {}
+    edge_ca: str | None = None
+    #: The key that its own short-lived tokens are made with; without it nothing can be verified.
+    controller_key_path: str | None = None
+    #: Who acts on the world outside in a plan, `module:factory`: called with topology and `actor_settings`.
+    actors: tuple[str, ...] = ()
+    actor_settings: dict[str, Any] = {}
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
 
@@ -175,8 +186,17 @@ class RegionServer:
         )
         #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
         self.inboxes = inboxes_for(self)
+        self.actors = actors_of(config.actors, topology, config.actor_settings)
+        self.synthetic = Synthetic(self)
+        self.controller = Controller(self)
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
+
+    def members(self) -> Sequence[str]:
+        """Return the regions whose observations count: those that vote."""
+        if isinstance(self.register, PaxosRegister):
+            return self.register.members.names
+        return [name for name, region in self.topology.regions.items() if region.voter]
 
     @property
     def standing(self) -> tuple[int, Agreed] | None:

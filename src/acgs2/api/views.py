@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
 
+from acgs2.api.tally import Counted, percentile_ms, since
 from acgs2.consensus import boottime_s
-from acgs2.plan import Observation, Standing
+from acgs2.plan import Measured, Observation, Standing
 
-__all__ = ["PATH", "View", "Views"]
+if TYPE_CHECKING:
+    from acgs2.api.neighbours import Neighbours
 
-PATH = "/health/observations"
-_TIMEOUT_S = 1.5
+__all__ = ["View", "Views", "measured"]
+
+_PATH = "/health/observations"
+_PATIENCE_S = 1.5
 _FRESH = 3
 
 
@@ -24,50 +28,32 @@ class View(msgspec.Struct):
 
     region: str
     observations: list[Observation] = []
-    ready: bool = False
-    missing: tuple[str, ...] = ()
-    seeded: bool = False
+    standing: Standing = Standing()
+    tally: dict[str, Counted] = {}
     fenced: bool = False
-    lag_s: float = 0.0
-    governing: dict[str, int] = {}
-    tally: dict[str, dict[str, Any]] = {}
     heard_s: float = 0.0
 
     def fresh(self, interval_s: float) -> bool:
         """Return whether it was heard lately."""
         return boottime_s() - self.heard_s <= _FRESH * interval_s
 
-    def standing(self, in_force: Mapping[str, int], *, equal: bool, differs: str = "") -> Standing:
-        """Return what decides whether it is let in again."""
-        return Standing(
-            ready=self.ready,
-            missing=self.missing,
-            seeded=self.seeded,
-            lag_s=self.lag_s,
-            equal=equal,
-            differs=differs,
-            governing=self.governing,
-            in_force=dict(in_force),
-        )
-
 
 class Views:
     """Asks every region, side by side; who does not answer keeps what it said last, which grows old.
 
     Args:
-        urls: region to base URL, over the links.
+        neighbours: the other regions' gateways.
     """
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        self._urls = dict(urls)
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S)
+    def __init__(self, neighbours: Neighbours) -> None:
+        self._neighbours = neighbours
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.known: dict[str, View] = {}
 
-    def take(self, body: Any) -> None:
-        """Take over what a region said just now."""
+    def take(self, body: Any, heard_s: float) -> None:
+        """Take over what a region said when it was asked at a moment."""
         view = msgspec.convert(body, View)
-        view.heard_s = boottime_s()
+        view.heard_s = heard_s
         self.known[view.region] = view
 
     def observations(self) -> list[Observation]:
@@ -81,7 +67,7 @@ class Views:
 
     def ask(self) -> None:
         """Ask all that are not being asked already; nobody is waited for."""
-        for region in self._urls:
+        for region in self._neighbours.regions:
             task = self._asking.get(region)
             if task is None or task.done():
                 self._asking[region] = asyncio.create_task(self._ask(region))
@@ -89,15 +75,37 @@ class Views:
     async def _ask(self, region: str) -> None:
         asked_s = boottime_s()
         try:
-            answer = await self._http.get(self._urls[region] + PATH)
+            answer = await self._neighbours.get(region, _PATH, _PATIENCE_S)
             if answer.status_code == 200:
-                self.take(answer.json())
-                self.known[region].heard_s = asked_s
-        except (httpx.HTTPError, ValueError, KeyError):
+                self.take(answer.json(), asked_s)
+        except (httpx.HTTPError, TimeoutError, ValueError):
             return  # what it said last grows old
 
     async def close(self) -> None:
         """Ask nobody any more."""
         for task in self._asking.values():
             task.cancel()
-        await self._http.aclose()
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+
+
+def measured(
+    before: Mapping[str, View], after: Mapping[str, View], region: str, zones: Sequence[str]
+) -> Measured:
+    """Return what was seen of a region between two looks, and of its zones everywhere.
+
+    Raises:
+        KeyError: the region said nothing of itself.
+    """
+    own = since(before[region].tally, after[region].tally)
+    everywhere = [
+        since(view.tally if (view := before.get(name)) else {}, now.tally) for name, now in after.items()
+    ]
+    buckets = [sum(each) for each in zip(*(c.ms_buckets for c in own.values()), strict=True)]
+    return Measured(
+        lag_s=after[region].standing.lag_s,
+        requests=sum(c.requests for c in own.values()),
+        errors=sum(c.errors for c in own.values()),
+        p99_ms=percentile_ms(buckets, 0.99),
+        reads=sum(own[z].reads for z in zones if z in own),
+        reads_of_zones=sum(each[z].reads for each in everywhere for z in zones if z in each),
+    )

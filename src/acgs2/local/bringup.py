@@ -220,6 +220,9 @@ class Bringup:
             "jwks_path": str(state.path / "secrets" / "jwks.json"),
             "audit_key_path": str(private_path(state.path / "secrets", region)),
             "audit_keys_path": str(state.path / "secrets" / PUBLIC),
+            "edges": {place: state.edge_url(place) for place in state.topology.places},
+            "edge_ca": str(state.trust),
+            "controller_key_path": str(state.path / "secrets" / "signing.json"),
             "otlp": state.topology.observability.otlp,
         }
         return self._python(region, "server", "acgs2.api", json.dumps(config).encode())
