@@ -15,7 +15,7 @@ from acgs2.api.audit import HANDLERS as AUDIT
 from acgs2.api.audit_log import run_audit
 from acgs2.api.audited import run_refusals
 from acgs2.api.constitution import HANDLERS as CONSTITUTION
-from acgs2.api.controller import run_controller
+from acgs2.api.controller import Controller, run_controller
 from acgs2.api.deciding import run_deciding
 from acgs2.api.deliberation_events import HANDLERS as DELIBERATION_EVENTS
 from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
@@ -94,6 +94,7 @@ async def _kept(duty: Callable[[RegionServer], Awaitable[None]], server: RegionS
 
 def create_app(server: RegionServer) -> Litestar:
     """Return the application of a region; its lifespan opens pool and watcher and does the duties."""
+    server.controller = Controller(server)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,6 @@ from psycopg_pool import AsyncConnectionPool
 from acgs2.api.actors import actors_of
 from acgs2.api.agreement import register_for
 from acgs2.api.audited import Refusals
-from acgs2.api.controller import Controller
 from acgs2.api.facts import Facts
 from acgs2.api.governance import Governance
 from acgs2.api.in_force import first_documents
@@ -41,6 +40,9 @@ from acgs2.store import FlushWatcher
 from acgs2.store.life import Life
 from acgs2.store.templates import fragments
 from acgs2.topology import Topology
+
+if TYPE_CHECKING:
+    from acgs2.api.controller import Controller
 
 __all__ = ["Config", "RegionServer", "Rules"]
 
@@ -112,6 +114,9 @@ class Rules:
 
 class RegionServer:
     """The state that all requests share."""
+
+    #: What the region that leads does; given by the application, for it needs what is asked of this.
+    controller: Controller
 
     def __init__(self, config: Config, topology: Topology) -> None:
         self.config = config
@@ -188,7 +193,6 @@ class RegionServer:
         self.inboxes = inboxes_for(self)
         self.actors = actors_of(config.actors, topology, config.actor_settings)
         self.synthetic = Synthetic(self)
-        self.controller = Controller(self)
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
 
