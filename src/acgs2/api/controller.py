@@ -19,6 +19,7 @@ import psycopg
 from acgs2.api.audited import audit
 from acgs2.api.hands import Hands, InTheWay, to_be_tried_again, unknown
 from acgs2.api.observers import told
+from acgs2.api.synthetic import Synthetic
 from acgs2.api.views import Views
 from acgs2.consensus import boottime_s
 from acgs2.errors import UnavailableError
@@ -51,7 +52,8 @@ class Controller:
         self._server = server
         self.views = Views(server.neighbours)
         self.judged: Mapping[str, Judged] = {}
-        self._hands = Hands(server, lambda: self.judged, lambda: self.views.known)
+        self._synthetic = Synthetic(server)
+        self._hands = Hands(server, self._synthetic, lambda: self.judged, lambda: self.views.known)
         self._carrying: dict[str, tuple[str, asyncio.Task[None]]] = {}
 
     async def step(self) -> None:
@@ -206,6 +208,7 @@ class Controller:
         """Carry nothing out any more."""
         self._drop()
         await self.views.close()
+        await self._synthetic.close()
 
 
 def _may_return(agreed: Agreed, region: str) -> bool:

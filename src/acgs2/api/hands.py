@@ -21,6 +21,7 @@ from acgs2.plan import Judged, Plan, Standing, Step, StepKind, gate, readmit
 
 if TYPE_CHECKING:
     from acgs2.api.region import RegionServer
+    from acgs2.api.synthetic import Synthetic
 
 __all__ = ["Hands", "InTheWay"]
 
@@ -41,6 +42,7 @@ class Hands:
 
     Args:
         server: the region that leads.
+        synthetic: makes requests as clients do.
         judged: what a majority holds of every region now.
         views: what regions said of themselves last.
     """
@@ -48,10 +50,12 @@ class Hands:
     def __init__(
         self,
         server: RegionServer,
+        synthetic: Synthetic,
         judged: Callable[[], Mapping[str, Judged]],
         views: Callable[[], Mapping[str, View]],
     ) -> None:
         self._server = server
+        self._synthetic = synthetic
         self._judged = judged
         self._views = views
         self._acts: Mapping[StepKind, Callable[[Plan, Step], Awaitable[str]]] = {
@@ -124,7 +128,7 @@ class Hands:
 
     async def _verify(self, plan: Plan, step: Step) -> str:
         """Write and read through the edge as a client does; or see it refuse, where the law leaves nobody."""
-        return await self._server.synthetic.verify(plan, step)
+        return await self._synthetic.verify(plan, step)
 
     async def _hold_down(self, plan: Plan, _: Step) -> str:
         judged = self._judged().get(plan.region)
@@ -159,7 +163,7 @@ class Hands:
     async def _compared(self, region: str) -> tuple[bool, str]:
         """Have the region compare itself with its peers; what differs is repaired, and looked for again."""
         try:
-            found = await self._server.synthetic.ask(region, "POST", "/api/v1/repair", timeout_s=60)
+            found = await self._synthetic.ask(region, "POST", "/api/v1/repair", timeout_s=60)
         except (AcgsError, httpx.HTTPError, ValueError) as error:
             return False, f"it could not be compared ({type(error).__name__})"
         differing = [f"{c['entity']} of {c['zone']}" for c in found["compared"] if c["differing"]]

@@ -24,7 +24,6 @@ from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
 from acgs2.api.peers import Peers
 from acgs2.api.standing import Participation
-from acgs2.api.synthetic import Synthetic
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
 from acgs2.audit.status import LogStatus
@@ -192,7 +191,6 @@ class RegionServer:
         #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
         self.inboxes = inboxes_for(self)
         self.actors = actors_of(config.actors, topology, config.actor_settings)
-        self.synthetic = Synthetic(self)
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
 
