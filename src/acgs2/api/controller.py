@@ -96,7 +96,7 @@ class Controller:
         if kind == "failback":
             return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause)
         lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
-        rights = Rights({key: frozenset(regions) for key, regions in self._server.rules.residency.items()})
+        rights = Rights({(z, e): frozenset(regions) for (e, z), regions in self._server.rules.residency.items()})
         return failover(
             region,
             topology,
