@@ -31,6 +31,8 @@ from acgs2.api.looks import HANDLERS as METRICS
 from acgs2.api.message_door import Rendered
 from acgs2.api.messages import with_messages
 from acgs2.api.observe import observed
+from acgs2.api.observers import HANDLERS as OBSERVATIONS
+from acgs2.api.observers import run_observers
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.pairs import run_pairs
 from acgs2.api.policies import ACTS as POLICIES
@@ -72,6 +74,7 @@ _DUTIES = (
     run_leader,
     run_standing,
     run_controller,
+    run_observers,
     run_governance,
     run_committer,
     run_audit,
@@ -110,6 +113,7 @@ def create_app(server: RegionServer) -> Litestar:
                     await task
             await server.facts.close()
             await server.peers.close()
+            await server.neighbours.close()
             if isinstance(server.register, EtcdRegister):
                 await server.register.close()
             for voter in server.voters.values():
@@ -122,6 +126,7 @@ def create_app(server: RegionServer) -> Litestar:
         route_handlers=[
             *OPERATIONS,
             *HEALTH,
+            *OBSERVATIONS,
             *METRICS,
             *RIGHTS,
             *REPAIR,
@@ -160,5 +165,5 @@ def create_app(server: RegionServer) -> Litestar:
     application.state.server = server
     # Outside of everything: what has no route, or is refused before one is found, is counted too.
     handle = with_messages(application.asgi_handler, server)
-    application.asgi_handler = observed(handle, server.metrics, server.tracing, server.refusals)
+    application.asgi_handler = observed(handle, server.metrics, server.tracing, server.refusals, server.tally)
     return application

@@ -96,7 +96,9 @@ class Controller:
         if kind == "failback":
             return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause)
         lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
-        rights = Rights({(z, e): frozenset(regions) for (e, z), regions in self._server.rules.residency.items()})
+        rights = Rights(
+            {(z, e): frozenset(regions) for (e, z), regions in self._server.rules.residency.items()}
+        )
         return failover(
             region,
             topology,
@@ -107,6 +109,7 @@ class Controller:
             plan_id=plan_id,
             now_us=now_us,
             cause=cause,
+            outside={kind for actor in self._server.actors for kind in actor.kinds},
         )
 
     async def begin(self, plan: Plan) -> Agreed:

@@ -17,7 +17,7 @@ from acgs2.api.views import View, measured
 from acgs2.consensus import boottime_s
 from acgs2.errors import AcgsError, RefusedError, UnavailableError
 from acgs2.logs.write import get_logger
-from acgs2.plan import Judged, Plan, Standing, Step, StepKind, gate, readmit
+from acgs2.plan import Judged, Plan, Step, StepKind, gate, readmit
 
 if TYPE_CHECKING:
     from acgs2.api.region import RegionServer
@@ -58,6 +58,8 @@ class Hands:
         self._synthetic = synthetic
         self._judged = judged
         self._views = views
+        #: When this leader first knew of a fence, by its CLOCK_BOOTTIME: the next one counts anew.
+        self._fenced_s: dict[str, float] = {}
         self._acts: Mapping[StepKind, Callable[[Plan, Step], Awaitable[str]]] = {
             StepKind.CONFIRM: self._confirm,
             StepKind.FENCE: self._fence,
@@ -91,29 +93,30 @@ class Hands:
         return judged.why
 
     async def _fence(self, plan: Plan, _: Step) -> str:
-        """Wait until the region cannot govern any more: it says so, or its lease has run out for certain."""
-        began_s = boottime_s()
+        """See to it that the region cannot govern any more; where nothing is promoted nobody has to wait."""
+        self._fenced_s[plan.id] = boottime_s()
+        if any(step.kind is StepKind.DATABASE for step in plan.steps):
+            return await self._over(plan)
+        return "it takes no part any more, and stops governing within a lease"
+
+    async def _over(self, plan: Plan) -> str:
+        """Wait until the region says that it is fenced, or its lease has run out for certain."""
+        began_s = self._fenced_s.setdefault(plan.id, boottime_s())
         lease_s = self._server.governance.lease_s * _MARGIN
         while (waited_s := boottime_s() - began_s) < lease_s:
             view = self._views().get(plan.region)
-            if view is not None and view.fenced and view.fresh(self._server.topology.failover.interval_s):
+            if view is not None and view.fenced and view.heard_s >= began_s:
                 return f"it knows that it is fenced, after {waited_s:.1f} s"
             await asyncio.sleep(_POLL_S)
         return f"its serving lease cannot run any more, after {lease_s:.1f} s"
 
     async def _outside(self, plan: Plan, step: Step) -> str:
-        """Have whoever acts on the world outside carry it out; where nobody does there is nothing to do."""
+        """Have whoever acts on the world outside carry it out."""
         said: list[str] = []
         for actor in self._server.actors:
             if step.kind in actor.kinds:
                 said += await asyncio.to_thread(actor.act, step, plan, dry_run=False)
-        if said:
-            return "; ".join(said)
-        return {
-            StepKind.CAPACITY: f"{step.target} runs on one machine and is not scaled",
-            StepKind.MESH: "there is no mesh",
-            StepKind.DATABASE: "every region writes: nothing is promoted",
-        }[step.kind]
+        return "; ".join(said) or "it was so already"
 
     async def _inboxes(self, plan: Plan, step: Step) -> str:
         """Wait until another region serves the zone's inboxes; which one, is theirs to agree on."""
@@ -146,28 +149,14 @@ class Hands:
         while boottime_s() < deadline_s:
             view = self._views().get(plan.region)
             if view is not None and view.fresh(self._server.topology.failover.interval_s):
-                lacking = list(readmit(self._standing(view, True), self._server.topology))
-                if not lacking:
-                    equal, differs = await self._compared(plan.region)
-                    lacking = list(readmit(self._standing(view, equal, differs), self._server.topology))
+                known = self._server.governance.known
+                in_force = dict(known.versions) if known is not None else {}
+                standing = msgspec.structs.replace(view.standing, in_force=in_force)
+                lacking = list(readmit(standing, self._server.topology))
                 if not lacking:
                     return "ready, seeded, level, equal to the others, and governed by what is in force"
             await asyncio.sleep(_POLL_S * 5)
         raise InTheWay("; ".join(lacking))
-
-    def _standing(self, view: View, equal: bool, differs: str = "") -> Standing:
-        known = self._server.governance.known
-        in_force = dict(known.versions) if known is not None else {}
-        return msgspec.structs.replace(view.standing, equal=equal, differs=differs, in_force=in_force)
-
-    async def _compared(self, region: str) -> tuple[bool, str]:
-        """Have the region compare itself with its peers; what differs is repaired, and looked for again."""
-        try:
-            found = await self._synthetic.ask(region, "POST", "/api/v1/repair", timeout_s=60)
-        except (AcgsError, httpx.HTTPError, ValueError) as error:
-            return False, f"it could not be compared ({type(error).__name__})"
-        differing = [f"{c['entity']} of {c['zone']}" for c in found["compared"] if c["differing"]]
-        return not differing, ", ".join(differing)
 
     async def _weight(self, plan: Plan, step: Step) -> str:
         return f"{plan.region} takes {step.value} % of what reaches it"
@@ -196,8 +185,10 @@ class Hands:
         )
 
     async def _close(self, plan: Plan, _: Step) -> str:
+        over = await self._over(plan) if plan.kind == "failover" else ""
+        self._fenced_s.pop(plan.id, None)
         took_s = time.time() - plan.begun_us / 1e6
-        return f"{plan.kind} of {plan.region} took {took_s:.1f} s"
+        return f"{plan.kind} of {plan.region} took {took_s:.1f} s" + (f"; {over}" if over else "")
 
 
 def to_be_tried_again(error: Exception) -> bool:

@@ -77,6 +77,7 @@ def _of_server(server: RegionServer, found: dict[str, bool], up: bool) -> Values
         "acgs2_inbox_generation": {
             (zone,): generation for zone, (_, generation) in server.inboxes.served().items()
         },
+        "acgs2_observed_failures": {(r,): seen.failures for r, (seen, _) in server.observed.items()},
         "acgs2_leader": {(): server.leader.held()},
         "acgs2_leader_term": {(): term},
     }

@@ -67,6 +67,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "acgs2_inbox_dead_letters": ("Deliveries that were given up and are kept.", ("reason",)),
     "acgs2_inbox_serving": ("Whether this region serves a zone's inboxes.", ("zone",)),
     "acgs2_inbox_generation": ("The latest generation of a zone's inboxes that is known here.", ("zone",)),
+    "acgs2_observed_failures": ("Looks at a region in a row that found it not to serve.", ("region",)),
     "acgs2_leader": ("Whether this region leads now.", ()),
     "acgs2_leader_term": ("The latest term of a leader that is known here; it only rises.", ()),
 }

@@ -22,8 +22,10 @@ from acgs2.api.governance import Governance
 from acgs2.api.in_force import first_documents
 from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
+from acgs2.api.neighbours import Neighbours
 from acgs2.api.peers import Peers
 from acgs2.api.standing import Participation
+from acgs2.api.tally import Tally
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
 from acgs2.audit.status import LogStatus
@@ -34,7 +36,7 @@ from acgs2.consensus import Documents, Leader, PaxosRegister
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
-from acgs2.plan import Agreed
+from acgs2.plan import Agreed, Observation
 from acgs2.store import FlushWatcher
 from acgs2.store.life import Life
 from acgs2.store.templates import fragments
@@ -59,6 +61,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     owner_database: str
     peers: dict[str, str]
     peer_databases: dict[str, str]
+    #: Where other regions' gateways are reached over the links; as in `peers`, if not given.
+    peer_gateways: dict[str, str] = {}
     life_path: str
     jwks_path: str
     #: What a new cluster is founded on; the file beside the topology that it names, if not given.
@@ -124,6 +128,11 @@ class RegionServer:
         self.rules = Rules()
         self.verifier = Verifier(Path(config.jwks_path), topology.name)
         self.peers = Peers(config.peer_databases)
+        self.neighbours = Neighbours(config.peer_gateways or config.peers)
+        #: Region to what was last seen of it, and when (monotonic); `run_observers` keeps it.
+        self.observed: dict[str, tuple[Observation, float]] = {}
+        #: Peer to when (monotonic) this region was last compared with it, and what differed.
+        self.compared: dict[str, tuple[float, tuple[str, ...]]] = {}
         self.life: Life | None = None
         self.replaced = False
         #: Whether a peer has heard more of this life than its database knows: it was restored or copied.
@@ -169,6 +178,7 @@ class RegionServer:
         )
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.metrics = Metrics(config.region)
+        self.tally = Tally()
         self.tracing = tracing_for(config.otlp, config.region)
         self.pool = AsyncConnectionPool(
             config.database,

@@ -9,6 +9,7 @@ before it was let in again.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,8 @@ class Participation:
         self._region = region
         self._clock_s = clock_s
         self._until_s = float("-inf")
+        #: Since when (monotonic) this region has known that it takes no part, None while it does.
+        self.fenced_s: float | None = None
         #: How often what is agreed has changed, and what it is, as last heard; None before the first time.
         self.known: tuple[int, Agreed] | None = None
 
@@ -116,8 +119,10 @@ class Participation:
         self.known = told
         self._until_s = max(self._until_s, began_s + self.lease_s)
         if (now := self.fenced()) is not None and before is None:
+            self.fenced_s = time.monotonic()
             _LOG.warning("fenced", plan=now.context["plan"], version=found.version)
         elif now is None and before is not None:
+            self.fenced_s = None
             _LOG.warning("taking-part", version=found.version)
         return told
 

@@ -213,6 +213,7 @@ class Bringup:
             "database": state.dsn(region, "acgs_app"),
             "owner_database": state.dsn(region, "acgs_owner"),
             "peers": peers,
+            "peer_gateways": {peer: state.peer_url(region, peer) for peer in peers},
             "life_path": str(state.region_path(region) / "life.json"),
             "peer_databases": {peer: state.link_dsn(region, peer, "acgs_link") for peer in peers},
             "constitution": str(state.constitution_path),
