@@ -43,6 +43,8 @@ __all__ = ["Controller", "run_controller"]
 _LOG = get_logger("acgs2.failover")
 _TICK_S = 0.25
 _AGAIN_S = 0.5
+#: For how long after its own start a region begins no plan by itself.
+_STARTING_S = 15.0
 
 
 class Controller:
@@ -54,7 +56,13 @@ class Controller:
         self.judged: Mapping[str, Judged] = {}
         self._synthetic = Synthetic(server)
         self._hands = Hands(server, self._synthetic, lambda: self.judged, lambda: self.views.known)
+        self._began_s = boottime_s()
         self._carrying: dict[str, tuple[str, asyncio.Task[None]]] = {}
+
+    @property
+    def waits_for(self) -> Mapping[str, str]:
+        """Return what the plan of a region waits for, where it waits."""
+        return self._hands.waits_for
 
     async def step(self) -> None:
         """Look at all regions, begin what is to be begun, and see to it that every plan is carried out.
@@ -131,9 +139,14 @@ class Controller:
 
     async def _begin(self, agreed: Agreed, term: int) -> None:
         server = self._server
+        new = {r for r in server.topology.stacks() if r in self.judged and self.judged[r].state == "up"}
+        if new - {*agreed.served}:
+            _, agreed = await server.participation.change(lambda known: known.serving(new))
+        if boottime_s() - self._began_s < _STARTING_S:
+            return  # who has just started may have started with all others
         for region in server.topology.stacks():
             judged, open_plan = self.judged.get(region), agreed.plans.get(region)
-            if judged is None or not server.leader.held(term):
+            if judged is None or region not in agreed.served or not server.leader.held(term):
                 continue
             out = region in agreed.traffic.down
             leaving = open_plan is not None and open_plan.kind == "failover"

@@ -28,13 +28,17 @@ _COMMON: dict[str, Any] = {
 
 
 class FailoverShown(msgspec.Struct):
-    """All that is agreed, and who carries it out; `judged` is what the region that leads holds of all."""
+    """All that is agreed, and who carries it out.
+
+    Only the region that leads knows what is held of all regions, and what each plan waits for.
+    """
 
     version: int
     agreed: Agreed
     leader: str | None
     term: int
     judged: dict[str, Judged]
+    waits_for: dict[str, str]
 
 
 class Begun(msgspec.Struct):
@@ -51,7 +55,8 @@ async def show(request: Http) -> FailoverShown:
     server: RegionServer = request.app.state.server
     version, agreed = _standing(server)
     leader, term = server.leader.known()
-    return FailoverShown(version, agreed, leader, term, dict(server.controller.judged))
+    control = server.controller
+    return FailoverShown(version, agreed, leader, term, dict(control.judged), dict(control.waits_for))
 
 
 @post("/api/v1/failover/{region:str}", status_code=200, summary="Leave a region", **_COMMON)

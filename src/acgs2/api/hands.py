@@ -30,7 +30,6 @@ _LOG = get_logger("acgs2.failover")
 _MARGIN = 1.1
 _POLL_S = 0.1
 _INBOXES_S = 20.0
-_READMIT_S = 60.0
 
 
 class InTheWay(Exception):
@@ -58,6 +57,8 @@ class Hands:
         self._synthetic = synthetic
         self._judged = judged
         self._views = views
+        #: Region to what its plan waits for.
+        self.waits_for: dict[str, str] = {}
         #: When this leader first knew of a fence, by its CLOCK_BOOTTIME: the next one counts anew.
         self._fenced_s: dict[str, float] = {}
         self._acts: Mapping[StepKind, Callable[[Plan, Step], Awaitable[str]]] = {
@@ -82,7 +83,10 @@ class Hands:
             InTheWay: the plan is to be stopped.
             UnavailableError: it can be tried again.
         """
-        return await self._acts[step.kind](plan, step)
+        try:
+            return await self._acts[step.kind](plan, step)
+        finally:
+            self.waits_for.pop(plan.region, None)
 
     async def _confirm(self, plan: Plan, _: Step) -> str:
         if plan.cause.startswith("operator"):
@@ -134,29 +138,36 @@ class Hands:
         return await self._synthetic.verify(plan, step)
 
     async def _hold_down(self, plan: Plan, _: Step) -> str:
-        judged = self._judged().get(plan.region)
-        while plan.cause.startswith("operator") is False and (judged is None or judged.state != "up"):
-            if judged is not None and judged.state == "down":
-                raise InTheWay(f"{plan.region} is down again: {judged.why}")
-            await asyncio.sleep(_POLL_S)
+        while True:
+            self._still_up(plan)
             judged = self._judged().get(plan.region)
-        return judged.why if judged is not None else "an operator decided"
+            if judged is not None and judged.state == "up":
+                return judged.why
+            self.waits_for[plan.region] = judged.why if judged is not None else "nothing is heard of it"
+            await asyncio.sleep(_POLL_S)
 
     async def _readmit(self, plan: Plan, _: Step) -> str:
-        """Wait until the region has all that it must have; say what it lacks if that takes too long."""
-        deadline_s = boottime_s() + max(_READMIT_S, self._server.topology.failover.dwell_s)
-        lacking = ["nothing is known of it"]
-        while boottime_s() < deadline_s:
+        """Wait until the region has all that it must have, for as long as it is up."""
+        topology = self._server.topology
+        while True:
+            self._still_up(plan)
             view = self._views().get(plan.region)
-            if view is not None and view.fresh(self._server.topology.failover.interval_s):
+            lacking = ["nothing is heard of it"]
+            if view is not None and view.fresh(topology.failover.interval_s):
                 known = self._server.governance.known
                 in_force = dict(known.versions) if known is not None else {}
                 standing = msgspec.structs.replace(view.standing, in_force=in_force)
-                lacking = list(readmit(standing, self._server.topology))
+                lacking = list(readmit(standing, topology))
                 if not lacking:
                     return "ready, seeded, level, equal to the others, and governed by what is in force"
-            await asyncio.sleep(_POLL_S * 5)
-        raise InTheWay("; ".join(lacking))
+            self.waits_for[plan.region] = "; ".join(lacking)
+            await asyncio.sleep(_POLL_S)
+
+    def _still_up(self, plan: Plan) -> None:
+        """Raise InTheWay if a region is down again."""
+        judged = self._judged().get(plan.region)
+        if judged is not None and judged.state == "down":
+            raise InTheWay(f"{plan.region} is down again: {judged.why}")
 
     async def _weight(self, plan: Plan, step: Step) -> str:
         return f"{plan.region} takes {step.value} % of what reaches it"
@@ -168,9 +179,7 @@ class Hands:
         before = dict(self._views())
         until_s = boottime_s() + topology.failover.dwell_s
         while boottime_s() < until_s:
-            judged = self._judged().get(plan.region)
-            if judged is not None and judged.state == "down":
-                raise InTheWay(f"{plan.region} is down again: {judged.why}")
+            self._still_up(plan)
             await asyncio.sleep(_POLL_S)
         after = dict(self._views())
         if plan.region not in after or plan.region not in before:

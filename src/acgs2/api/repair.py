@@ -28,23 +28,39 @@ _QUERIES = fragments("repair.sql")
 _REST_S = 60.0
 #: Between two batches of ranges, so that comparing takes no more than a part of a processor.
 _PAUSE_S = 0.05
-_SOON_S = 0.5
+_LOOKS = 10
 
 
 async def run_repair(server: RegionServer) -> None:
-    """Compare with one peer after the other until cancelled."""
+    """Compare with one peer after the other until cancelled.
+
+    A region that was left is let in again only once it is known to be equal: it compares with all at once.
+    """
     while True:
         if not server.config.peer_databases:
             await asyncio.sleep(_REST_S)  # of one region alone: a loop over nobody would let nobody else run
         for peer in server.config.peer_databases:
-            # Who was left is let in again only when it is known to be equal: that is not waited for.
-            await asyncio.sleep(_REST_S if server.participation.fenced_s is None else _SOON_S)
-            if server.life is None or not server.life.seeded or peer in server.links_missing:
-                continue
-            try:
-                await compare(server, peer, pause_s=_PAUSE_S)
-            except (psycopg.Error, UnavailableError) as error:
-                _LOG.info("not-compared", peer=peer, error=type(error).__name__)
+            for _ in range(_LOOKS):
+                await asyncio.sleep(_REST_S / _LOOKS)
+                if (since_s := server.participation.fenced_s) is not None:
+                    wanted = [p for p in server.config.peer_databases if not _equal(server, p, since_s)]
+                    await asyncio.gather(*(_compared(server, p, 0.0) for p in wanted))
+            await _compared(server, peer, _PAUSE_S)
+
+
+def _equal(server: RegionServer, peer: str, since_s: float) -> bool:
+    """Return whether nothing differed when this region was compared with a peer after a moment."""
+    at_s, differing = server.compared.get(peer, (float("-inf"), ()))
+    return at_s >= since_s and not differing
+
+
+async def _compared(server: RegionServer, peer: str, pause_s: float) -> None:
+    if server.life is None or not server.life.seeded or peer in server.links_missing:
+        return
+    try:
+        await compare(server, peer, pause_s=pause_s)
+    except (psycopg.Error, UnavailableError) as error:
+        _LOG.info("not-compared", peer=peer, error=type(error).__name__)
 
 
 async def compare(server: RegionServer, peer: str, *, pause_s: float = 0.0) -> list[Found]:

@@ -108,7 +108,7 @@ def _follow(found: Cluster, plan: dict[str, Any], *, quiet: bool) -> dict[str, A
 
 
 def _state(found: Cluster) -> dict[str, Any]:
-    """Return what is agreed, from the region that leads where it answers: it knows what is held of the others."""
+    """Return what is agreed, from the region that leads where it answers: it knows more than others."""
     answer = any_region(found, "", lambda each: call(found, each, "GET", "/api/v1/failover", timeout_s=5))
     if answer["leader"] and not answer["judged"]:
         with contextlib.suppress(AcgsError):  # whoever led may have just died
@@ -134,6 +134,8 @@ def _show(as_json: bool) -> None:
     for plan in agreed["plans"].values():
         out.print()
         _tell(plan)
+        if waits := state["waits_for"].get(plan["region"]):
+            out.print(f"  waits: {waits}")
     past = agreed["closed"][-5:]
     if past:
         out.print()

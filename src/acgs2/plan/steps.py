@@ -6,7 +6,7 @@ one compare-and-set, so whoever leads next goes on where the last one was, and r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -156,11 +156,13 @@ class Plan(msgspec.Struct, frozen=True):
 class Agreed(msgspec.Struct, frozen=True):
     """All that is agreed on about where traffic goes: what plans did, what operators set, and the plans.
 
+    `served` are regions that were seen to serve once: one that never came up is not failed over from.
     Every change is from one such value to the next; one that was made already changes nothing.
     """
 
     traffic: Shares = Shares()
     operator: Shares = Shares()
+    served: tuple[str, ...] = ()
     plans: dict[str, Plan] = {}
     closed: tuple[Plan, ...] = ()
 
@@ -213,6 +215,10 @@ class Agreed(msgspec.Struct, frozen=True):
         good = _last_good(known)
         traffic = over.traffic.giving(known.region, good) if good else over.traffic.without(known.region)
         return msgspec.structs.replace(over, traffic=traffic)
+
+    def serving(self, regions: Collection[str]) -> Agreed:
+        """Note that regions were seen to serve."""
+        return msgspec.structs.replace(self, served=tuple(sorted({*self.served, *regions})))
 
     def set_by_operator(self, shares: Shares) -> Agreed:
         """Take over what operators want."""
