@@ -7,8 +7,8 @@ majority of all voters' observations, never by one: see `acgs2.plan.observations
 from __future__ import annotations
 
 import asyncio
-import random
 import time
+from random import Random
 from typing import Any
 
 import httpx
@@ -76,7 +76,7 @@ async def _observe(server: RegionServer, region: str, patience: float) -> None:
             newest_s = began_s
             _note(server, region, problem)
 
-    await asyncio.sleep(random.uniform(0, interval_s))  # so that not all look at one moment
+    await asyncio.sleep(Random().uniform(0, interval_s))  # so that not all look at one moment
     async with asyncio.TaskGroup() as looks:
         while True:
             looks.create_task(look())

@@ -112,7 +112,10 @@ class Participation:
 
     def _take(self, found: Versioned, began_s: float) -> tuple[int, Agreed]:
         """Go by what was heard, unless something newer was heard meanwhile."""
-        told = (found.version, agreed_of(found.value))
+        if self.known is not None and found.version == self.known[0]:
+            told = self.known  # one version is one value
+        else:
+            told = (found.version, agreed_of(found.value))
         if self.known is not None and found.version < self.known[0]:
             return told
         before = self.fenced()

@@ -104,9 +104,8 @@ class Views:
 
 
 def _client() -> httpx.AsyncClient:
-    """Return a client whose every request has its own connection: whoever is asked may just have died."""
-    limits = httpx.Limits(max_keepalive_connections=0)
-    return httpx.AsyncClient(verify=False, trust_env=False, timeout=_ASK_S, limits=limits)
+    """Return a client that reads no certificates; it keeps connections, which spares most of the work."""
+    return httpx.AsyncClient(verify=False, trust_env=False, timeout=_ASK_S)
 
 
 async def keep(proxies: Proxies, state: State) -> None:

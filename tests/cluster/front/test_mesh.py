@@ -106,6 +106,26 @@ def test_only_regions_get_to_a_database(
     assert (token in database.tokens()) is accepted
 
 
+@pytest.mark.parametrize(
+    ("who", "path", "accepted"),
+    [
+        ("a region", "/health/", True),
+        ("a region", "/api/v1/", False),
+        ("the edge", "/health/", False),
+        ("nobody", "/health/", False),
+        ("another authority's region", "/health/", False),
+        ("an expired region", "/health/", False),
+    ],
+)
+def test_only_regions_are_told_of_a_region_s_health_and_nothing_else(
+    stage: Stage, identities: dict[str, tuple[Path, Path] | None], who: str, path: str, accepted: bool
+) -> None:
+    token = f"token-{uuid4().hex}"
+    text = f"GET {path}{token} HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    says(stage.state.ports[f"mesh/{WEST}"], f"gateway.{WEST}", identities[who], text)
+    assert (token in stage.recorders[WEST].tokens()) is accepted
+
+
 def test_nothing_in_the_clear_gets_to_a_database(stage: Stage, database: Recorder) -> None:
     token = f"token-{uuid4().hex}"
     with socket.create_connection(("127.0.0.1", stage.state.ports[f"mesh/{WEST}"]), timeout=10) as plain:
