@@ -15,9 +15,11 @@ from acgs2.api.audit import HANDLERS as AUDIT
 from acgs2.api.audit_log import run_audit
 from acgs2.api.audited import run_refusals
 from acgs2.api.constitution import HANDLERS as CONSTITUTION
+from acgs2.api.controller import Controller, run_controller
 from acgs2.api.deciding import run_deciding
 from acgs2.api.deliberation_events import HANDLERS as DELIBERATION_EVENTS
 from acgs2.api.deliberations import HANDLERS as DELIBERATIONS
+from acgs2.api.failover import HANDLERS as FAILOVER
 from acgs2.api.governance import run_governance
 from acgs2.api.halts import HANDLERS as HALTS
 from acgs2.api.health import HANDLERS as HEALTH
@@ -29,6 +31,8 @@ from acgs2.api.looks import HANDLERS as METRICS
 from acgs2.api.message_door import Rendered
 from acgs2.api.messages import with_messages
 from acgs2.api.observe import observed
+from acgs2.api.observers import HANDLERS as OBSERVATIONS
+from acgs2.api.observers import run_observers
 from acgs2.api.operations import HANDLERS as OPERATIONS
 from acgs2.api.pairs import run_pairs
 from acgs2.api.policies import ACTS as POLICIES
@@ -40,8 +44,10 @@ from acgs2.api.repair import run_repair
 from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
+from acgs2.api.standing import run_standing
 from acgs2.api.tasks import run_committer, run_leader, run_tasks
 from acgs2.api.trace import ACTS as TRACE
+from acgs2.api.traffic import HANDLERS as TRAFFIC
 from acgs2.api.voters import HANDLERS as VOTERS
 from acgs2.api.witness import run_witness
 from acgs2.api.worker import run_worker
@@ -66,6 +72,9 @@ _DUTIES = (
     run_pairs,
     run_repair,
     run_leader,
+    run_standing,
+    run_controller,
+    run_observers,
     run_governance,
     run_committer,
     run_audit,
@@ -88,6 +97,7 @@ async def _kept(duty: Callable[[RegionServer], Awaitable[None]], server: RegionS
 
 def create_app(server: RegionServer) -> Litestar:
     """Return the application of a region; its lifespan opens pool and watcher and does the duties."""
+    server.controller = Controller(server)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -103,6 +113,7 @@ def create_app(server: RegionServer) -> Litestar:
                     await task
             await server.facts.close()
             await server.peers.close()
+            await server.neighbours.close()
             if isinstance(server.register, EtcdRegister):
                 await server.register.close()
             for voter in server.voters.values():
@@ -115,11 +126,14 @@ def create_app(server: RegionServer) -> Litestar:
         route_handlers=[
             *OPERATIONS,
             *HEALTH,
+            *OBSERVATIONS,
             *METRICS,
             *RIGHTS,
             *REPAIR,
             *QUARANTINE,
             *VOTERS,
+            *TRAFFIC,
+            *FAILOVER,
             *HALTS,
             *CONSTITUTION,
             *INBOXES,
@@ -151,5 +165,5 @@ def create_app(server: RegionServer) -> Litestar:
     application.state.server = server
     # Outside of everything: what has no route, or is refused before one is found, is counted too.
     handle = with_messages(application.asgi_handler, server)
-    application.asgi_handler = observed(handle, server.metrics, server.tracing, server.refusals)
+    application.asgi_handler = observed(handle, server.metrics, server.tracing, server.refusals, server.tally)
     return application

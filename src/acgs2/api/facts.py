@@ -15,13 +15,13 @@ from acgs2.model import entities
 from acgs2.model.entity import Residency
 from acgs2.store.templates import fragments
 
-__all__ = ["Counts", "Facts", "Held", "Vital"]
+__all__ = ["FRESH_S", "Counts", "Facts", "Held", "Vital"]
 
 _QUERIES = fragments("metrics.sql")
 _POOL_S = 1.0
 _PATIENCE_S = 1.0
 #: A source that has not been heard for so long is not judged by its lag: it is away, or silent.
-_FRESH_S = 3.0
+FRESH_S = 3.0
 #: Tables up to this size are counted, in a few milliseconds; larger ones are estimated.
 EXACT_BYTES = 4 * 1024 * 1024
 #: What is counted beside records: table to the query that counts, and the column whose values are estimated.
@@ -149,7 +149,7 @@ async def _rows(conn: Connection, query: str, **names: Any) -> list[tuple[Any, .
 
 
 async def _vital(conn: Connection) -> Vital:
-    ((origin, read_only, lag_us),) = await _rows(conn, "health", fresh_s=_FRESH_S)
+    ((origin, read_only, lag_us),) = await _rows(conn, "health", fresh_s=FRESH_S)
     return Vital(origin, read_only, lag_us or {})
 
 

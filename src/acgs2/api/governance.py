@@ -3,7 +3,8 @@
 A region governs (takes messages in, takes approvals, dispatches) only by documents that a majority has said
 are in force, and only within one lease of the start of the last look at which it said so. So whatever a
 majority has agreed binds a region that is cut off, too, within one lease: by then it does nothing any more.
-Nor does it govern without evidence: while its audit log is not what was signed, it does not either.
+Nor does it govern without evidence: while its audit log is not what was signed, it does not either. Nor while
+it takes no part in traffic, or does not know whether it does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from acgs2.api.in_force import Governed, Tenants, audit_body, constitution_of, load, read_tenants
+from acgs2.api.standing import Participation
 from acgs2.audit.status import LogStatus
 from acgs2.consensus import KINDS, Document, Documents, boottime_s
 from acgs2.errors import AcgsError, RuntimeFault, UnavailableError
@@ -62,6 +64,7 @@ class Governance:
         lease_s: how long a region may act on what it last heard; the same in every region.
         first: gives what a new cluster is founded on, by kind; raises AcgsError where this region cannot say.
         audit: what is known of this region's audit log.
+        part: whether this region takes part.
         patience_s: for how long this region leaves it to others to found a new cluster.
         clock_s: CLOCK_BOOTTIME, or what a test gives.
     """
@@ -74,6 +77,7 @@ class Governance:
         lease_s: float,
         first: Callable[[], Mapping[str, Any]],
         audit: LogStatus,
+        part: Participation,
         *,
         patience_s: float = 0.0,
         clock_s: Callable[[], float] = boottime_s,
@@ -84,6 +88,7 @@ class Governance:
         self._constitution = constitution
         self._first = first
         self._audit = audit
+        self._part = part
         self._patience_s = patience_s
         self._clock_s = clock_s
         self._vacant_s: float | None = None
@@ -99,9 +104,9 @@ class Governance:
 
         Raises:
             UnavailableError: this region must not govern now: it cannot load what is in force
-                (`constitution-mismatch`), does not know yet what that is (`constitution-unknown`), its
-                serving lease has run out (`not-governing`), or its audit log is found damaged
-                (`audit-damaged`).
+                (`constitution-mismatch`), does not know yet what that is (`constitution-unknown`), takes no
+                part (`fenced`), its serving lease has run out (`not-governing`), or its audit log is found
+                damaged (`audit-damaged`).
         """
         if self._audit.damage:
             raise UnavailableError(
@@ -109,6 +114,8 @@ class Governance:
                 f"{self._region} does not govern without evidence. {self._audit.damage}",
                 hint="Ask another region; nothing was stored. Operators: see docs/audit.md.",
             )
+        if (fenced := self._part.fenced()) is not None:
+            raise fenced
         if self._refusal is not None:
             raise UnavailableError(
                 "constitution-mismatch",
@@ -155,7 +162,7 @@ class Governance:
         """Return for how long this region may act without hearing from a majority again; 0 if not at all."""
         if self._refusal is not None or self._audit.damage:
             return 0.0
-        return max(0.0, self._until_s - self._clock_s())
+        return min(max(0.0, self._until_s - self._clock_s()), self._part.left_s())
 
     @property
     def mismatch(self) -> str | None:
@@ -175,6 +182,7 @@ class Governance:
             "lease_left_ms": round(self.lease_left_s() * 1000),
             "lease_ms": round(self.lease_s * 1000),
             "mismatch": self.mismatch,
+            "fenced": fenced.message if (fenced := self._part.fenced()) is not None else None,
             "constitution": {
                 "id": known.constitution.id,
                 "version": known.constitution.version,

@@ -32,7 +32,11 @@ def inboxes_for(server: RegionServer) -> Inboxes:
 
     def candidates(zone: str) -> tuple[str, ...]:
         homes = server.topology.zones[zone].regions if zone in server.topology.zones else ()
-        return order(homes, server.rules.residency.get(("message", zone), ()))
+        lawful = order(homes, server.rules.residency.get(("message", zone), ()))
+        agreed = server.participation.agreed
+        # Whom nobody is sent to comes in only where all others are out as well; whom a plan fenced, never.
+        taking = tuple(region for region in lawful if region not in agreed.shares.down)
+        return taking or tuple(region for region in lawful if region not in agreed.traffic.down)
 
     def governed(receiver: Receiver) -> None:
         """Where governance is asked: before dispatch, and before its reply."""
@@ -70,6 +74,8 @@ def inboxes_for(server: RegionServer) -> Inboxes:
             and not server.replaced
             and not server.behind
             and not server.audit.damage
+            and server.standing is not None
+            and server.participation.fenced() is None
         ),
         governed=governed,
         record=record,

@@ -60,6 +60,7 @@ def _of_server(server: RegionServer, found: dict[str, bool], up: bool) -> Values
         },
         "acgs2_clock_apart": {(): server.clock_apart},
         "acgs2_governing": {(): left_s > 0},
+        "acgs2_fenced": {(): server.participation.fenced() is not None},
         "acgs2_serving_lease_seconds": {(): left_s},
         "acgs2_in_force_version": {(kind,): n for kind, n in known.versions.items()} if known else {},
         "acgs2_halts": {
@@ -76,6 +77,7 @@ def _of_server(server: RegionServer, found: dict[str, bool], up: bool) -> Values
         "acgs2_inbox_generation": {
             (zone,): generation for zone, (_, generation) in server.inboxes.served().items()
         },
+        "acgs2_observed_failures": {(r,): seen.failures for r, (seen, _) in server.observed.items()},
         "acgs2_leader": {(): server.leader.held()},
         "acgs2_leader_term": {(): term},
     }

@@ -52,6 +52,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "acgs2_clock_offset_seconds": ("How far a peer's time is ahead of this region's.", ("peer",)),
     "acgs2_clock_apart": ("Whether this region's time is too far from most for it to write.", ()),
     "acgs2_governing": ("Whether this region may take messages in, approve and dispatch now.", ()),
+    "acgs2_fenced": ("Whether a failover has taken this region out, so that it does not govern.", ()),
     "acgs2_serving_lease_seconds": ("For how long it may without hearing from a majority again.", ()),
     "acgs2_in_force_version": ("The version of an agreed document by which this region goes.", ("document",)),
     "acgs2_halts": ("Halts that are in force.", ("scope",)),
@@ -66,6 +67,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "acgs2_inbox_dead_letters": ("Deliveries that were given up and are kept.", ("reason",)),
     "acgs2_inbox_serving": ("Whether this region serves a zone's inboxes.", ("zone",)),
     "acgs2_inbox_generation": ("The latest generation of a zone's inboxes that is known here.", ("zone",)),
+    "acgs2_observed_failures": ("Looks at a region in a row that found it not to serve.", ("region",)),
     "acgs2_leader": ("Whether this region leads now.", ()),
     "acgs2_leader_term": ("The latest term of a leader that is known here; it only rises.", ()),
 }

@@ -11,6 +11,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from acgs2.api.audited import Refusals
 from acgs2.api.metrics import Metrics
+from acgs2.api.tally import Tally
 from acgs2.api.tracing import Tracing
 
 __all__ = ["PROBLEM", "observed"]
@@ -33,7 +34,9 @@ def _template(path: str) -> str:
     return _TYPE.sub("}", path) or "/"
 
 
-def observed(handle: ASGIApp, metrics: Metrics, tracing: Tracing, refusals: Refusals) -> ASGIApp:
+def observed(
+    handle: ASGIApp, metrics: Metrics, tracing: Tracing, refusals: Refusals, tally: Tally
+) -> ASGIApp:
     """Return the handler of an application with every request measured, and what was refused noted."""
 
     async def measured(scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +67,10 @@ def observed(handle: ASGIApp, metrics: Metrics, tracing: Tracing, refusals: Refu
                         span.answered(_route(scope), status, state.get("zone"), state.get(PROBLEM))
         finally:
             metrics.in_flight.dec()
-            metrics.answered(_route(scope), method, status, time.perf_counter() - began_s)
+            duration_s = time.perf_counter() - began_s
+            metrics.answered(_route(scope), method, status, duration_s)
+            if (zone := scope["state"].get("zone")) is not None:
+                tally.answered(zone, method, scope["path"], status, duration_s)
             if (reference := scope["state"].get(PROBLEM)) is not None:
                 metrics.problem(reference)
                 if scope["path"].startswith(_GOVERNED):

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from acgs2.api.actors import actors_of
 from acgs2.api.agreement import register_for
 from acgs2.api.audited import Refusals
 from acgs2.api.facts import Facts
@@ -21,21 +22,28 @@ from acgs2.api.governance import Governance
 from acgs2.api.in_force import first_documents
 from acgs2.api.inbox_duty import inboxes_for
 from acgs2.api.metrics import Metrics
+from acgs2.api.neighbours import Neighbours
 from acgs2.api.peers import Peers
+from acgs2.api.standing import Participation
+from acgs2.api.tally import Tally
 from acgs2.api.tokens import Verifier
 from acgs2.api.tracing import tracing_for
 from acgs2.audit.status import LogStatus
 from acgs2.bus.agents import Agents, Known
 from acgs2.bus.committer import Committer
 from acgs2.bus.desk import Receiver
-from acgs2.consensus import Documents, Leader
+from acgs2.consensus import Documents, Leader, PaxosRegister
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
+from acgs2.plan import Agreed, Observation
 from acgs2.store import FlushWatcher
 from acgs2.store.life import Life
 from acgs2.store.templates import fragments
 from acgs2.topology import Topology
+
+if TYPE_CHECKING:
+    from acgs2.api.controller import Controller
 
 __all__ = ["Config", "RegionServer", "Rules"]
 
@@ -53,6 +61,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     owner_database: str
     peers: dict[str, str]
     peer_databases: dict[str, str]
+    #: Where other regions' gateways are reached over the links; as in `peers`, if not given.
+    peer_gateways: dict[str, str] = {}
     life_path: str
     jwks_path: str
     #: What a new cluster is founded on; the file beside the topology that it names, if not given.
@@ -63,6 +73,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Its own keys for audit log and witnessing, and everybody's public ones; no log is kept without.
     audit_key_path: str | None = None
     audit_keys_path: str | None = None
+    #: Places to base URLs of the edge, and its authority: how the region that leads verifies a failover.
+    edges: dict[str, str] = {}
+    edge_ca: str | None = None
+    #: The key that its own short-lived tokens are made with; without it nothing can be verified.
+    controller_key_path: str | None = None
+    #: Who acts on the world outside in a plan, `module:factory`: called with topology and `actor_settings`.
+    actors: tuple[str, ...] = ()
+    actor_settings: dict[str, Any] = {}
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
 
@@ -100,6 +118,9 @@ class Rules:
 class RegionServer:
     """The state that all requests share."""
 
+    #: What the region that leads does; given by the application, for it needs what is asked of this.
+    controller: Controller
+
     def __init__(self, config: Config, topology: Topology) -> None:
         self.config = config
         self.topology = topology
@@ -107,6 +128,11 @@ class RegionServer:
         self.rules = Rules()
         self.verifier = Verifier(Path(config.jwks_path), topology.name)
         self.peers = Peers(config.peer_databases)
+        self.neighbours = Neighbours(config.peer_gateways or config.peers)
+        #: Region to what was last seen of it, and when (monotonic); `run_observers` keeps it.
+        self.observed: dict[str, tuple[Observation, float]] = {}
+        #: Peer to when (monotonic) this region was last compared with it, and what differed.
+        self.compared: dict[str, tuple[float, tuple[str, ...]]] = {}
         self.life: Life | None = None
         self.replaced = False
         #: Whether a peer has heard more of this life than its database knows: it was restored or copied.
@@ -127,11 +153,14 @@ class RegionServer:
             for name, dsn in {**config.peer_databases, config.region: config.owner_database}.items()
         }
         self.register = register_for(topology, config.region, self.voters)
+        lease_s = topology.failover.failures * topology.failover.interval_s
+        #: What is agreed on traffic, and whether this region takes part; `run_standing` keeps it.
+        self.participation = Participation(self.register, config.region, lease_s)
         #: Who acts on what is agreed asks `leader.held(term)` before the act, and before its effect is told.
         self.leader = Leader(
             self.register,
             config.region,
-            topology.failover.failures * topology.failover.interval_s,
+            lease_s,
             fit=lambda: self.life is not None and self.life.seeded and not self.replaced,
         )
         #: What is known of the audit log of this region; `run_audit` keeps it.
@@ -141,13 +170,15 @@ class RegionServer:
             Documents(self.register),
             config.region,
             topology.constitution.id,
-            topology.failover.failures * topology.failover.interval_s,
+            lease_s,
             first_documents(topology, Path(config.constitution or beside), config.amender_keys),
             self.audit,
+            self.participation,
             patience_s=0.0 if config.region == next(iter(topology.regions)) else _FOUNDING_S,
         )
         self.watcher = FlushWatcher(config.owner_database, config.region)
         self.metrics = Metrics(config.region)
+        self.tally = Tally()
         self.tracing = tracing_for(config.otlp, config.region)
         self.pool = AsyncConnectionPool(
             config.database,
@@ -169,8 +200,20 @@ class RegionServer:
         )
         #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
         self.inboxes = inboxes_for(self)
+        self.actors = actors_of(config.actors, topology, config.actor_settings)
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
+
+    def members(self) -> Sequence[str]:
+        """Return the regions whose observations count: those that vote."""
+        if isinstance(self.register, PaxosRegister):
+            return self.register.members.names
+        return [name for name, region in self.topology.regions.items() if region.voter]
+
+    @property
+    def standing(self) -> tuple[int, Agreed] | None:
+        """Return what is agreed on traffic as last heard, and how often that has changed; None at first."""
+        return self.participation.known
 
     async def read_rules(self, conn: psycopg.AsyncConnection) -> None:
         """Take over what the database says about zones and residency."""

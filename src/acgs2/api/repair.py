@@ -28,6 +28,7 @@ _QUERIES = fragments("repair.sql")
 _REST_S = 60.0
 #: Between two batches of ranges, so that comparing takes no more than a part of a processor.
 _PAUSE_S = 0.05
+_SOON_S = 0.5
 
 
 async def run_repair(server: RegionServer) -> None:
@@ -36,7 +37,8 @@ async def run_repair(server: RegionServer) -> None:
         if not server.config.peer_databases:
             await asyncio.sleep(_REST_S)  # of one region alone: a loop over nobody would let nobody else run
         for peer in server.config.peer_databases:
-            await asyncio.sleep(_REST_S)
+            # Who was left is let in again only when it is known to be equal: that is not waited for.
+            await asyncio.sleep(_REST_S if server.participation.fenced_s is None else _SOON_S)
             if server.life is None or not server.life.seeded or peer in server.links_missing:
                 continue
             try:
@@ -48,6 +50,7 @@ async def run_repair(server: RegionServer) -> None:
 async def compare(server: RegionServer, peer: str, *, pause_s: float = 0.0) -> list[Found]:
     """Compare everything that this region and a peer may both hold, and have the differences repaired."""
     done: list[Found] = []
+    began_s = time.monotonic()
     async with AsyncExitStack() as stack:
         here = await _connect(stack, server.config.owner_database)
         there = await _connect(stack, server.config.peer_databases[peer])
@@ -66,6 +69,8 @@ async def compare(server: RegionServer, peer: str, *, pause_s: float = 0.0) -> l
                     doubted=found.doubted,
                 )
             done.append(found)
+    differing = tuple(f"{f.entity} of {f.zone}" for f in done if f.differing)
+    server.compared[peer] = (began_s, differing)
     return done
 
 

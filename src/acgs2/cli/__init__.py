@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topology": ("topology", "Check and show topology files."),
     "policy": ("policy", "Check, test, explain and compare policies."),
     "dns": ("dns", "Show and carry out the route plan as records of Amazon Route 53."),
+    "failover": ("failover", "Show plans; leave a region for lawful ones, step by step."),
+    "failback": ("failover", "Bring a region back, share by share."),
     "chaos": ("chaos", "Cut and slow links; kill, freeze and thaw regions."),
     "certificates": (
         "certificates",

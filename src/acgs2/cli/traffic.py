@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from acgs2.cli.shared import JSON, cluster, console, emit, table
+from acgs2.cli.shared import JSON, call_any, cluster, console, emit, table
 from acgs2.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from acgs2.local.cluster import Cluster
-    from acgs2.plan import Rights
-
 app = typer.Typer(no_args_is_help=True)
 _REGION = typer.Argument(..., metavar="REGION")
+#: A region that is silent is not waited for when the next one can be asked.
+_PATIENCE_S = 5.0
 
 
 @app.command()
@@ -29,12 +28,17 @@ def show(
 
     Lawful regions of the zone, the nearest to the place first. What is behind `then` stands by.
     """
-    from acgs2.local.front import read_shares
+    import asyncio
+
+    from acgs2.local.front import Views
     from acgs2.plan import route
 
     found = cluster()
-    topology, shares = found.state.topology, read_shares(found.state)
-    rights = _rights(found)
+    topology = found.state.topology
+    seen = asyncio.run(Views(found.state).look())
+    rights, shares = seen.rights, seen.shares
+    if rights is None:
+        raise UnavailableError("no-region-ready", "No region answers.", hint="See `acgs2 status`.")
     _check(zone, sorted(rights.zones), "zone")
     _check(entity, sorted({name for _, name in rights.holders}), "entity")
     rows: list[dict[str, Any]] = []
@@ -48,7 +52,7 @@ def show(
             ]
             rows.append({"place": place, "zone": name, "targets": targets, "problem": decided.problem})
     if as_json:
-        emit({"routes": rows, "down": sorted(shares.down), "weights": dict(shares.weights)})
+        emit({"routes": rows, "version": seen.version, "down": shares.down, "weights": shares.weights})
         return
     shown = table("Where requests go", "place", "zone", "to", "then")
     for row in rows:
@@ -62,7 +66,7 @@ def show(
         )
     console().print(shown)
     for region in sorted(shares.down):
-        console().print(f"[yellow]{region} is drained[/]")
+        console().print(f"[yellow]{region} takes no part[/]")
     for region, weight in sorted(shares.weights.items()):
         console().print(f"[yellow]{region} takes {weight} % of what reaches it[/]")
 
@@ -73,7 +77,10 @@ def weight(
     percent: int = typer.Argument(..., min=0, max=100, help="What it takes of what reaches it."),
     as_json: bool = JSON,
 ) -> None:
-    """Have a region take a percentage of what would reach it; the next lawful ones take the rest."""
+    """Have a region take a percentage of what would reach it; the next lawful ones take the rest.
+
+    One that was drained takes part again.
+    """
     _change(region, as_json, weight=percent)
 
 
@@ -86,7 +93,7 @@ def drain(region: str = _REGION, as_json: bool = JSON) -> None:
 @app.command()
 def restore(region: str = _REGION, as_json: bool = JSON) -> None:
     """Send a region all that is its own again."""
-    _change(region, as_json, weight=100, down=False)
+    _change(region, as_json, weight=100)
 
 
 def _check(name: str, known: Sequence[str], what: str) -> None:
@@ -97,35 +104,18 @@ def _check(name: str, known: Sequence[str], what: str) -> None:
         )
 
 
-def _change(region: str, as_json: bool, *, weight: int | None = None, down: bool | None = None) -> None:
-    from acgs2.local.front import Shares, read_shares, write_shares
-
-    state = cluster().state
-    had = read_shares(state)
-    weights = {**had.weights} | ({region: weight} if weight is not None else {})
-    drained = had.down if down is None else had.down | {region} if down else had.down - {region}
-    shares = Shares(
-        drained, {r: w for r, w in weights.items() if w != 100 or r not in state.topology.stacks()}
-    )
-    write_shares(state, shares)
+def _change(region: str, as_json: bool, **change: Any) -> None:
+    body = {"region": region, **change}
+    told = call_any(cluster(), "", "POST", "/api/v1/traffic", body=body, timeout_s=_PATIENCE_S)
     if as_json:
-        emit({"down": sorted(shares.down), "weights": dict(shares.weights)})
-    else:
-        console().print(f"{region}: the edge goes by it within a second. See `acgs2 traffic show`.")
+        emit(told)
+        return
+    out = console()
+    out.print(f"{region}: the edge goes by it within a second. See `acgs2 traffic show`.")
+    if region in told["down"] and region not in told["operator"]["down"]:
+        out.print(f"[yellow]{region} stays out[/]: a failover took it out; see `acgs2 failback`.")
 
 
 def _target(target: dict[str, Any], shared: bool) -> str:
     share = f" {target['share']:.0%}" if shared else ""
     return f"{target['region']}{share} ({target['rtt_ms']:.0f} ms)"
-
-
-def _rights(of: Cluster) -> Rights:
-    """Return what regions that answer agree on, as the edge goes by it; raises UnavailableError."""
-    import asyncio
-
-    from acgs2.local.front import Views
-
-    rights = asyncio.run(Views(of.state).rights())
-    if rights is None:
-        raise UnavailableError("no-region-ready", "No region answers.", hint="See `acgs2 status`.")
-    return rights

@@ -213,6 +213,7 @@ class Bringup:
             "database": state.dsn(region, "acgs_app"),
             "owner_database": state.dsn(region, "acgs_owner"),
             "peers": peers,
+            "peer_gateways": {peer: state.peer_url(region, peer) for peer in peers},
             "life_path": str(state.region_path(region) / "life.json"),
             "peer_databases": {peer: state.link_dsn(region, peer, "acgs_link") for peer in peers},
             "constitution": str(state.constitution_path),
@@ -220,6 +221,9 @@ class Bringup:
             "jwks_path": str(state.path / "secrets" / "jwks.json"),
             "audit_key_path": str(private_path(state.path / "secrets", region)),
             "audit_keys_path": str(state.path / "secrets" / PUBLIC),
+            "edges": {place: state.edge_url(place) for place in state.topology.places},
+            "edge_ca": str(state.trust),
+            "controller_key_path": str(state.path / "secrets" / "signing.json"),
             "otlp": state.topology.observability.otlp,
         }
         return self._python(region, "server", "acgs2.api", json.dumps(config).encode())

@@ -1,106 +1,97 @@
-"""Keeps the edge to what is lawful now: asks regions what they know of rights, and tells the edge."""
+"""Keeps the edge to what is lawful and agreed now: asks regions what they know, and tells the edge."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import httpx
 
 from acgs2.api.tokens import mint
 from acgs2.drivers.envoy import Traffic
-from acgs2.errors import InputError
-from acgs2.local.loopback import loopback
 from acgs2.local.proxies import Proxies
 from acgs2.local.state import State
 from acgs2.logs.write import get_logger
-from acgs2.plan import Rights, known_in
+from acgs2.plan import Rights, Shares, known_in
 
-__all__ = ["Shares", "Views", "keep", "read_shares", "write_shares"]
+__all__ = ["Seen", "Views", "keep"]
 
 _LOG = get_logger("acgs2.front")
-_EVERY_S = 0.5
+_EVERY_S = 0.4
 _ASK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
-    """What operators set: regions that take no part, and what percentage others take of what reaches them."""
+class Seen:
+    """What regions say: the rights that all who answer agree on, None if nobody does, and the newest shares.
 
-    down: frozenset[str] = frozenset()
-    weights: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def health(self) -> Mapping[str, bool]:
-        """Return the same as the routing decision takes it."""
-        return dict.fromkeys(self.down, False)
-
-
-def read_shares(state: State) -> Shares:
-    """Return what operators set; nothing, if they never did."""
-    try:
-        body = json.loads(_path(state).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return Shares()
-    return Shares(frozenset(body["down"]), body["weights"])
-
-
-def write_shares(state: State, shares: Shares) -> None:
-    """Set what operators want; the edge goes by it within a second.
-
-    Raises:
-        InputError: a region does not serve clients (`unknown-region`), or a weight is not 0 to 100.
+    The version is how often what is agreed on shares has changed.
     """
-    stacks = state.topology.stacks()
-    for region in {*shares.down, *shares.weights}:
-        if region not in stacks:
-            raise InputError(
-                "unknown-region", f"{region} serves no clients.", hint=f"Regions: {', '.join(stacks)}."
-            )
-    for region, weight in shares.weights.items():
-        if not 0 <= weight <= 100:
-            raise InputError(
-                "weight-invalid", f"{weight} for {region} is no percentage.", hint="Give 0 to 100."
-            )
-    path = _path(state)
-    new = path.with_suffix(".new")
-    new.write_text(
-        json.dumps({"down": sorted(shares.down), "weights": dict(shares.weights)}), encoding="utf-8"
-    )
-    os.replace(new, path)
 
-
-def _path(state: State) -> Path:
-    return state.path / "traffic.json"
+    rights: Rights | None = None
+    shares: Shares = field(default_factory=Shares)
+    version: int = -1
 
 
 class Views:
-    """What regions last said of rights."""
+    """What regions last said of rights, and of where traffic goes."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._token = ("", 0.0)
+        self._rights: dict[str, Rights] = {}
+        self._shares: tuple[int, Shares] = (-1, Shares())
 
-    async def rights(self) -> Rights | None:
-        """Return what all regions that answer agree on; None if nobody answers."""
-        regions = self._state.topology.regions
-        answers = await asyncio.gather(*(asyncio.to_thread(self._ask, region) for region in regions))
-        views = [view for view in answers if view is not None and view.zones]
-        return Rights.shared(views) if views else None
+    async def look(self) -> Seen:
+        """Ask every region once, and return what is known then."""
+        async with _client() as http:
+            await asyncio.gather(*(self._look(http, region) for region in self._state.topology.regions))
+        return self.seen()
 
-    def _ask(self, region: str) -> Rights | None:
+    async def follow(self, changed: asyncio.Event) -> None:
+        """Ask every region again and again until cancelled; one that is slow to answer holds up no other.
+
+        Args:
+            changed: is set when something else is known than before.
+        """
+
+        async def ask(http: httpx.AsyncClient, region: str) -> None:
+            while True:
+                began_s, before = time.monotonic(), self.seen()
+                await self._look(http, region)
+                if self.seen() != before:
+                    changed.set()
+                await asyncio.sleep(max(_EVERY_S - (time.monotonic() - began_s), 0.0))
+
+        async with _client() as http, asyncio.TaskGroup() as group:
+            for region in self._state.topology.regions:
+                group.create_task(ask(http, region))
+
+    def seen(self) -> Seen:
+        """Return what is known now; what was once agreed on shares is not forgotten when nobody answers."""
+        version, shares = self._shares
+        return Seen(Rights.shared([*self._rights.values()]) if self._rights else None, shares, version)
+
+    async def _look(self, http: httpx.AsyncClient, region: str) -> None:
         try:
-            headers = {"authorization": f"Bearer {self._bearer()}"}
-            url = f"{self._state.url(region)}/api/v1/residency"
-            answer = loopback().get(url, headers=headers, timeout=_ASK_S)
-            return known_in(answer.json()) if answer.status_code == 200 else None
+            traffic = await self._get(http, region, "traffic")
+            residency = await self._get(http, region, "residency")
+            if traffic is not None and traffic["version"] > self._shares[0]:
+                self._shares = traffic["version"], Shares(tuple(traffic["down"]), traffic["weights"])
+            rights = known_in(residency or ())
         except (httpx.HTTPError, ValueError, KeyError):
-            return None
+            rights = Rights({})
+        if rights.zones:
+            self._rights[region] = rights
+        else:
+            self._rights.pop(region, None)
+
+    async def _get(self, http: httpx.AsyncClient, region: str, what: str) -> Any:
+        url = f"{self._state.url(region)}/api/v1/{what}"
+        answer = await http.get(url, headers={"authorization": f"Bearer {self._bearer()}"})
+        return answer.json() if answer.status_code == 200 else None
 
     def _bearer(self) -> str:
         token, until_s = self._token
@@ -112,18 +103,24 @@ class Views:
         return token
 
 
+def _client() -> httpx.AsyncClient:
+    """Return a client whose every request has its own connection: whoever is asked may just have died."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.AsyncClient(verify=False, trust_env=False, timeout=_ASK_S, limits=limits)
+
+
 async def keep(proxies: Proxies, state: State) -> None:
     """Tell the edge whatever changes, until cancelled."""
-    views = Views(state)
-    told: tuple[Rights, Shares] | None = None
-    while True:
-        rights = await views.rights()
-        shares = read_shares(state)
-        if rights is not None and (rights, shares) != told:
-            changed = await asyncio.to_thread(
-                proxies.tell_edge, Traffic(rights, shares.health, shares.weights)
-            )
-            told = (rights, shares)
-            if changed:
-                _LOG.info("edge-told", files=changed)
-        await asyncio.sleep(_EVERY_S)
+    views, changed = Views(state), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(views.follow(changed))
+        while True:
+            await changed.wait()
+            changed.clear()
+            seen = views.seen()
+            if seen.rights is None:
+                continue
+            traffic = Traffic(seen.rights, seen.shares.health, seen.shares.weights)
+            files = await asyncio.to_thread(proxies.tell_edge, traffic)
+            if files:
+                _LOG.info("edge-told", files=files, version=seen.version)

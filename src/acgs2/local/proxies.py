@@ -96,6 +96,7 @@ class Proxies:
                 peer: (ports[f"egress/{region}/{peer}"], ports[f"route/{region}/{peer}"])
                 for peer in state.topology.peers(region)
             },
+            neighbours={peer: ports[f"peer/{region}/{peer}"] for peer in state.topology.peers(region)},
             limits=state.topology.front.limits,
             clients=state.topology.front.clients,
             failover=state.topology.failover,

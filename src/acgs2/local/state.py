@@ -25,7 +25,7 @@ from acgs2.topology import Topology, load
 __all__ = ["FORMAT", "State", "create_state", "default_path", "open_state"]
 
 #: Version of the directory's layout.
-FORMAT = 2
+FORMAT = 3
 _SECRETS = ("postgres", "acgs_owner", "acgs_app", "acgs_link", "links", "supervisor")
 #: What listens in every region.
 SERVICES = ("postgres", "api", "gateway", "mesh", "stats")
@@ -85,6 +85,10 @@ class State:
     def link_dsn(self, source: str, target: str, role: str) -> str:
         """Return how a region reaches another's database: through both gateways and the link between them."""
         return self._dsn(self.ports[f"egress/{source}/{target}"], role)
+
+    def peer_url(self, source: str, target: str) -> str:
+        """Return the base URL by which a region reaches another's gateway: by its own, and over the link."""
+        return f"http://127.0.0.1:{self.ports[f'peer/{source}/{target}']}"
 
     def _dsn(self, port: int, role: str) -> str:
         return f"host=127.0.0.1 port={port} dbname=acgs2 user={role} password={self.secrets[role]}"
@@ -244,7 +248,7 @@ def choose_ports(topology: Topology, have: Mapping[str, int] = MappingProxyType(
     names = ["supervisor", "links", "stats/edge"]
     names += [f"{service}/{region}" for region in topology.regions for service in SERVICES]
     for source, target in topology.directions():
-        names += [f"egress/{source}/{target}", f"route/{source}/{target}"]
+        names += [f"{kind}/{source}/{target}" for kind in ("egress", "peer", "route")]
     names += [f"{kind}/{place}" for place in topology.places for kind in ("edge", "client")]
     names += [f"route/{link.a}/{link.b}" for link in topology.client_links()]
     ports = {name: have[name] for name in names if name in have}

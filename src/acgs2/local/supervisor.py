@@ -73,7 +73,7 @@ class Supervisor:
             try:
                 if self._state.topology.places:
                     await front.keep(self._bringup.proxies, self._state)
-            except (AcgsError, OSError, ValueError):
+            except* (AcgsError, OSError, ValueError):
                 _LOG.exception("front-failed")
             await asyncio.sleep(1)
 

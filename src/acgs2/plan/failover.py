@@ -7,7 +7,7 @@ is done.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from acgs2.errors import InputError
 from acgs2.plan.observations import Judged
@@ -29,6 +29,7 @@ def failover(
     plan_id: str,
     now_us: int,
     cause: str,
+    outside: Collection[StepKind] = (),
 ) -> Plan:
     """Return the plan that moves away what a region serves.
 
@@ -42,6 +43,7 @@ def failover(
         plan_id: a name that no other plan has.
         now_us: microseconds since the epoch.
         cause: why, in words.
+        outside: what somebody can do to the world outside: capacity, mesh, database.
 
     Raises:
         InputError: the region serves no clients (`region-serves-nobody`), or there is none of that name
@@ -51,9 +53,13 @@ def failover(
     choices = tuple(choose(zone, region, topology, rights, judged, shares, lag_s) for zone in zones)
     targets = sorted({choice.target for choice in choices if choice.target is not None})
     steps = [Step(StepKind.CONFIRM), Step(StepKind.FENCE)]
-    steps += [Step(StepKind.CAPACITY, target=target, value=topology.failover.scale_to) for target in targets]
-    steps += [Step(StepKind.MESH, target=target) for target in targets]
-    steps += [Step(StepKind.DATABASE, c.zone, c.target) for c in choices if c.target is not None]
+    if StepKind.DATABASE in outside:
+        steps += [Step(StepKind.DATABASE, c.zone, c.target) for c in choices if c.target is not None]
+    if StepKind.CAPACITY in outside:
+        scale_to = topology.failover.scale_to
+        steps += [Step(StepKind.CAPACITY, target=target, value=scale_to) for target in targets]
+    if StepKind.MESH in outside:
+        steps += [Step(StepKind.MESH, target=target) for target in targets]
     steps += [Step(StepKind.INBOXES, c.zone, c.target) for c in choices if c.target is not None]
     steps += [Step(StepKind.VERIFY, c.zone, c.target or "") for c in choices]
     return Plan(plan_id, "failover", region, cause, now_us, (*steps, Step(StepKind.CLOSE)), choices)

@@ -79,6 +79,11 @@ class Shares(msgspec.Struct, frozen=True):
     down: tuple[str, ...] = ()
     weights: dict[str, int] = {}
 
+    @property
+    def health(self) -> Mapping[str, bool]:
+        """Return the same as the routing decision takes it."""
+        return dict.fromkeys(self.down, False)
+
     def without(self, region: str) -> Shares:
         """Return the same with a region taking no part."""
         weights = {r: w for r, w in self.weights.items() if r != region}

@@ -18,7 +18,6 @@ from tests.cluster.conftest import await_that, folder
 
 from acgs2.api.tokens import mint
 from acgs2.local.cluster import Cluster, up
-from acgs2.local.front import Shares, write_shares
 from acgs2.local.loopback import loopback
 
 WEST = "eu-west-1"
@@ -64,12 +63,15 @@ def latency(state: Path, *arguments: str) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout or done.stderr)
 
 
+def call(cluster: Cluster, region: str, method: str, path: str, body: Any = None) -> httpx.Response:
+    key = cluster.state.path / "secrets" / "signing.json"
+    token = mint(key, "test", "operator", "waiting", int(time.time()))
+    headers = {"authorization": f"Bearer {token}"}
+    return loopback().request(method, cluster.state.url(region) + path, headers=headers, json=body)
+
+
 def tenants(cluster: Cluster, region: str) -> list[Any]:
-    token = mint(
-        cluster.state.path / "secrets" / "signing.json", "test", "operator", "waiting", int(time.time())
-    )
-    url = f"{cluster.state.url(region)}/api/v1/tenants"
-    return loopback().get(url, headers={"authorization": f"Bearer {token}"}).json()["items"]  # type: ignore[no-any-return]
+    return call(cluster, region, "GET", "/api/v1/tenants").json()["items"]  # type: ignore[no-any-return]
 
 
 def test_no_answer_is_faster_than_its_distance(cluster: Cluster) -> None:
@@ -96,12 +98,13 @@ def test_what_is_written_is_erased(cluster: Cluster) -> None:
 
 def test_a_zone_without_a_region_and_a_cluster_that_is_not_there_are_said(cluster: Cluster) -> None:
     assert latency(cluster.state.path, "--zone", "mars")[0] == 2
-    write_shares(cluster.state, Shares(frozenset({WEST})))
+    drained = call(cluster, WEST, "POST", "/api/v1/traffic", {"region": WEST, "down": True})
+    assert (drained.status_code, drained.json()["down"]) == (200, [WEST]), drained.text
     trust = ssl.create_default_context(cafile=cluster.state.trust)
     with httpx.Client(base_url=cluster.state.edge_url("dublin"), verify=trust, trust_env=False) as http:
         asked = {"x-data-sovereignty": "eu"}
-        drained = lambda: http.get("/api/v1/tenants", headers=asked).status_code == 503  # noqa: E731
-        await_that(drained, "the edge to send the region nothing")
+        empty = lambda: http.get("/api/v1/tenants", headers=asked).status_code == 503  # noqa: E731
+        await_that(empty, "the edge to send the region nothing")
     status, found = latency(cluster.state.path, "--place", "dublin")
     [own] = found["pairs"]
     assert (status, found["well"], own["kept"], own["answered"]) == (1, False, False, 0)

@@ -46,7 +46,9 @@ def documents(topology: Topology, folder: Path) -> dict[str, str]:
             # Each region once; those with traces and those without take turns.
             if number % 2 == (traced is None):
                 egress = {peer: (22000 + n, 23000 + n) for n, peer in enumerate(topology.peers(name))}
-                site = replace(region, region=name, egress=egress, otlp=traced, limits=topology.front.limits)
+                beside = {peer: 24000 + n for n, peer in enumerate(egress)}
+                site = replace(region, region=name, egress=egress, neighbours=beside, otlp=traced)
+                site = replace(site, limits=topology.front.limits)
                 found[name] = static(name, gateway_files(site))
     return found
 

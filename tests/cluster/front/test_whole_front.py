@@ -291,7 +291,8 @@ def test_operators_send_traffic_elsewhere(cluster: Cluster, dublin: Caller, traf
     load = Load(dublin, "all")
     with load.running():
         assert routes("all") == [[(WEST, 1.0), (CENTRAL, 0.0), (US, 0.0)]]
-        assert told("drain", WEST) == {"down": [WEST], "weights": {}}
+        drained = told("drain", WEST)
+        assert (drained["down"], drained["weights"], drained["operator"]["down"]) == ([WEST], {}, [WEST])
         assert routes("all") == [[(CENTRAL, 1.0), (US, 0.0)]]
         await_that(lambda: load.regions(20) == {CENTRAL}, "the next region to take all")
         told("drain", CENTRAL)
@@ -300,7 +301,9 @@ def test_operators_send_traffic_elsewhere(cluster: Cluster, dublin: Caller, traf
         assert refused.problem == "no-lawful-target"
         told("restore", CENTRAL)
         told("restore", WEST)
-        assert told("weight", WEST, "50") == {"down": [], "weights": {WEST: 50}}
+        half = told("weight", WEST, "50")
+        assert (half["down"], half["weights"]) == ([], {WEST: 50})
+        assert half["version"] > drained["version"]
         assert routes("all") == [[(WEST, 0.5), (CENTRAL, 0.5), (US, 0.0)]]
         await_that(lambda: load.regions(40) == {WEST, CENTRAL}, "both to take their share")
         told("restore", WEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from acgs2.api.governance import Governance
+from acgs2.api.standing import Participation
 from acgs2.audit.status import LogStatus
 from acgs2.consensus import Documents, PaxosRegister
 from acgs2.errors import UnavailableError
@@ -18,7 +19,9 @@ def refused(governance: Governance) -> str:
 
 def test_a_damaged_log_is_why_nothing_is_governed_until_another_is_begun() -> None:
     log = LogStatus()
-    governance = Governance(Documents(PaxosRegister({}, "a")), "a", "c", 3.0, dict, log)
+    register = PaxosRegister({}, "a")
+    part = Participation(register, "a", 3.0)
+    governance = Governance(Documents(register), "a", "c", 3.0, dict, log, part)
     assert refused(governance) == "constitution-unknown"
     log.damage = "It is not what was signed."
     assert refused(governance) == "audit-damaged"

@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from acgs2.api.audited import Refusals
 from acgs2.api.metrics import Metrics
 from acgs2.api.observe import PROBLEM, observed
+from acgs2.api.tally import Tally
 from acgs2.api.tracing import Tracing, tracing_for
 from acgs2.errors import OutcomeUnknown
 
@@ -36,7 +37,7 @@ def ask(metrics: Metrics, tracing: Tracing, method: str = "GET", path: str = "/a
 
     scope: Any = {"type": "http", "method": method, "path": path, "state": {}}
     scope["headers"] = [(b"traceparent", outcome.get("traceparent", TRACEPARENT))]
-    asyncio.run(observed(application, metrics, tracing, Refusals())(scope, None, send))  # type: ignore[arg-type]
+    asyncio.run(observed(application, metrics, tracing, Refusals(), Tally())(scope, None, send))  # type: ignore[arg-type]
 
 
 def test_labels_are_never_what_a_caller_made_up() -> None:

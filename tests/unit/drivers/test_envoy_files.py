@@ -39,7 +39,7 @@ def test_a_gateway_has_the_guides_figures() -> None:
     assert (outlier["interval"], outlier["base_ejection_time"]) == ("10s", "30s")
     assert outlier["max_ejection_percent"] == 50
     actions = [a for a in find(told, "route") if isinstance(a, dict)]
-    assert {a["cluster"] for a in actions} == {"server", "waiting"}
+    assert {a["cluster"] for a in actions} == {"server", "waiting", "health"}
     for action in (a for a in actions if a["cluster"] == "server"):
         assert action["timeout"] == "30s"
         assert action["retry_policy"]["num_retries"] == 3

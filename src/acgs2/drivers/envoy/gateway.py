@@ -34,6 +34,9 @@ __all__ = ["GatewaySite", "edge_uri", "front_name", "gateway_files", "region_uri
 _SERVER = "server"
 #: The same, for those who wait there: they must not take the connections of those who do not.
 _WAITING = "waiting"
+#: The same, for other regions that look whether it is well: however busy it is, they are told.
+_HEALTH = "health"
+_LOOK_S = 5
 _TRIES = "connect-failure,refused-stream"
 #: Tells which name a client asks for.
 _INSPECTOR = api.Extension(name="tls_inspector", typed_config=api.TlsInspector())
@@ -45,6 +48,7 @@ class GatewaySite:
 
     Args:
         egress: peer to (where this region's processes find its database, where the link to it begins).
+        neighbours: peer to where this region's processes find its gateway, over the same link.
         otlp: the collector that spans go to, if any.
         stats_port: where its own metrics are answered.
         admin: its admin interface's socket, where metrics come from.
@@ -59,6 +63,7 @@ class GatewaySite:
     server_port: int
     database_port: int
     egress: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    neighbours: Mapping[str, int] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     clients: Clients = field(default_factory=Clients)
     failover: Failover = field(default_factory=Failover)
@@ -86,14 +91,17 @@ def gateway_files(site: GatewaySite) -> Resources:
     """Return what the gateway of a region is told."""
     traced, collectors = tracing(site.otlp, f"gateway {site.region}")
     own, admin = stats(site.stats_port, site.admin, site.access_log)
-    egress = [_egress(peer, port) for peer, (port, _) in site.egress.items()]
+    egress = [_egress(peer, f"database of {peer}", port) for peer, (port, _) in site.egress.items()]
+    egress += [_egress(f"gateway {p}", f"gateway of {p}", port) for p, port in site.neighbours.items()]
     return Resources(
         listeners=[_front(site, traced), _mesh(site), *egress, *own],
         clusters=[
             _server(site),
             _waiting(site),
             local_cluster("database", site.database_port),
+            _health(site),
             *(_peer(site, peer, port) for peer, (_, port) in site.egress.items()),
+            *(_neighbour(site, peer, site.egress[peer][1]) for peer in site.neighbours),
             *collectors,
             *admin,
         ],
@@ -161,14 +169,17 @@ def _table(site: GatewaySite) -> http_api.RouteConfiguration:
         )
         return http_api.Route(name=name, match=match, route=action)
 
-    metrics = direct(
-        "metrics",
-        http_api.RouteMatch(path_separated_prefix="/metrics"),
-        404,
-        "not-found",
-        "There is nothing here.",
-        "Metrics are read inside the region.",
-    )
+    inside = [
+        direct(
+            name,
+            http_api.RouteMatch(path_separated_prefix=path),
+            404,
+            "not-found",
+            "There is nothing here.",
+            f"{name.title()} are read inside the region.",
+        )
+        for name, path in (("metrics", "/metrics"), ("observations", "/health/observations"))
+    ]
     named = [
         to_server(e.path, http_api.RouteMatch(path_separated_prefix=f"/api/v1/{e.path}"))
         for e in entities().values()
@@ -180,7 +191,7 @@ def _table(site: GatewaySite) -> http_api.RouteConfiguration:
         to_server("other", http_api.RouteMatch(prefix="/")),
     ]
     host = http_api.VirtualHost(
-        name="region", domains=["*"], routes=[malformed(), metrics, *waiting, *named, *rest]
+        name="region", domains=["*"], routes=[malformed(), *inside, *waiting, *named, *rest]
     )
     return http_api.RouteConfiguration(
         name="gateway",
@@ -207,32 +218,59 @@ def _waiting(site: GatewaySite) -> api.Cluster:
     return made
 
 
+def _health(site: GatewaySite) -> api.Cluster:
+    made = local_cluster(_HEALTH, site.server_port)
+    made.typed_extension_protocol_options = http1_options(idle_s=5)
+    return made
+
+
 def _mesh(site: GatewaySite) -> api.Listener:
-    """Return where other regions come in: to this region's database, with a region's certificate only."""
+    """Return where other regions come in, with a region's certificate only.
+
+    They get to this region's database, and to what the region says of itself.
+    """
     # The second is what its certificate is for: who asks whether it presents that one verifies the name.
     names = [_database_name(site.region), f"api.{site.region}.{site.domain}"]
-    chain = api.FilterChain(
-        filter_chain_match=api.FilterChainMatch(server_names=names),
-        filters=[_tcp("mesh", "database")],
-        transport_socket=server_tls(
-            site.tls, site.region, protocols=["postgresql"], peers=region_uri(site.domain)
-        ),
-        transport_socket_connect_timeout=seconds(site.clients.handshake_s),
-    )
+    manager = http_manager("mesh", None, table=_told(site), clients=site.clients, edge=False, trusted=True)
+
+    def chain(names: list[str], filter_: api.Extension, protocol: str) -> api.FilterChain:
+        return api.FilterChain(
+            filter_chain_match=api.FilterChainMatch(server_names=names),
+            filters=[filter_],
+            transport_socket=server_tls(
+                site.tls, site.region, protocols=[protocol], peers=region_uri(site.domain)
+            ),
+            transport_socket_connect_timeout=seconds(site.clients.handshake_s),
+        )
+
     return api.Listener(
         name="mesh",
         address=loopback(site.mesh_port),
         listener_filters=[_INSPECTOR],
         listener_filters_timeout=seconds(site.clients.handshake_s),
-        filter_chains=[chain],
+        filter_chains=[
+            chain(names, _tcp("mesh", "database"), "postgresql"),
+            chain([_gateway_name(site.region)], api.Extension(name="http", typed_config=manager), "http/1.1"),
+        ],
     )
 
 
-def _egress(peer: str, port: int) -> api.Listener:
+def _told(site: GatewaySite) -> http_api.RouteConfiguration:
+    """Return the routes of other regions: what this one says of its health, and nothing else."""
+    action = http_api.RouteAction(cluster=_HEALTH, timeout=seconds(_LOOK_S))
+    route = http_api.Route(
+        name="health", match=http_api.RouteMatch(path_separated_prefix="/health"), route=action
+    )
+    return http_api.RouteConfiguration(
+        name="mesh", virtual_hosts=[http_api.VirtualHost(name="region", domains=["*"], routes=[route])]
+    )
+
+
+def _egress(name: str, cluster: str, port: int) -> api.Listener:
     return api.Listener(
-        name=f"egress {peer}",
+        name=f"egress {name}",
         address=loopback(port),
-        filter_chains=[api.FilterChain(filters=[_tcp("egress", f"database of {peer}")])],
+        filter_chains=[api.FilterChain(filters=[_tcp("egress", cluster)])],
     )
 
 
@@ -246,6 +284,22 @@ def _peer(site: GatewaySite, peer: str, port: int) -> api.Cluster:
         protocols=["postgresql"],
     )
     return made
+
+
+def _neighbour(site: GatewaySite, peer: str, port: int) -> api.Cluster:
+    made = local_cluster(f"gateway of {peer}", port)
+    made.transport_socket = client_tls(
+        site.tls,
+        site.region,
+        server_name=_gateway_name(peer),
+        peer=region_uri(site.domain, peer),
+        protocols=["http/1.1"],
+    )
+    return made
+
+
+def _gateway_name(region: str) -> str:
+    return f"gateway.{region}"
 
 
 def _database_name(region: str) -> str:

@@ -56,7 +56,7 @@ def access_log(path: Path) -> api.Extension:
 
 def http_manager(
     name: str,
-    log: Path,
+    log: Path | None,
     *,
     table: http_api.RouteConfiguration | None = None,
     rds: http_api.Rds | None = None,
@@ -69,7 +69,7 @@ def http_manager(
 
     Args:
         name: prefix of its statistics.
-        log: where requests are logged.
+        log: where requests are logged, None where they are not.
         table: its routes, or None where they come from a file.
         rds: the file that they come from.
         tracing: where spans go.
@@ -105,7 +105,7 @@ def http_manager(
         request_headers_timeout=seconds(clients.headers_s),
         request_timeout=seconds(clients.request_s),
         stream_idle_timeout=seconds(clients.silence_s),
-        access_log=[access_log(log)],
+        access_log=[access_log(log)] if log is not None else [],
         use_remote_address=True,
         skip_xff_append=True,
         preserve_external_request_id=trusted,

@@ -34,9 +34,11 @@ VALUES (%(log)s, %(level)s, %(number)s, %(root)s, %(hashes)s)
 -- name: hashes
 SELECT acgs.audit_hashes(%(log)s, %(level)s, %(number)s, %(width)s)
 -- name: look
-SELECT l.number, l.origin, c.size, EXISTS (
-        SELECT FROM acgs.audit_leaf AS f WHERE (f.xid, f.id) > (c.xid, c.id)
-            AND f.xid < pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())),
+-- Whether there is more is asked in order: as a mere EXISTS it was planned as a scan of all leaves.
+SELECT l.number, l.origin, c.size, (
+        SELECT f.id FROM acgs.audit_leaf AS f WHERE (f.xid, f.id) > (c.xid, c.id)
+            AND f.xid < pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())
+        ORDER BY f.xid, f.id LIMIT 1) IS NOT NULL,
     (SELECT coalesce(max(s.number), 0) FROM acgs.audit_cosignature AS s),
     (SELECT o.size FROM acgs.audit_offer AS o WHERE o.log = l.number AND o.size <= c.size),
     coalesce((SELECT acgs.now_us() - o.at_us FROM acgs.audit_offer AS o), 0)

@@ -1,0 +1,49 @@
+"""Who acts on the world outside in a plan: named in the configuration, so that a server knows no cloud."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from acgs2.errors import InputError
+from acgs2.plan import Plan, Step, StepKind
+from acgs2.topology import Topology
+
+__all__ = ["Actor", "actors_of"]
+
+
+class Actor(Protocol):
+    """Carries out steps of some kinds; every act may be repeated, and changes only what differs."""
+
+    kinds: Collection[StepKind]
+
+    def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
+        """Bring the world to what a step says and return each call that was made, or would be.
+
+        Raises:
+            RefusedError: it must not be done; the plan stops.
+            UnavailableError: it can be tried again.
+        """
+        ...
+
+
+def actors_of(names: Sequence[str], topology: Topology, settings: Mapping[str, Any]) -> list[Actor]:
+    """Return the actors that a configuration names as `module:factory`.
+
+    Raises:
+        InputError: there is no such factory (`actor-unknown`).
+    """
+    found: list[Actor] = []
+    for name in names:
+        module, _, factory = name.partition(":")
+        try:
+            made = getattr(importlib.import_module(module), factory)
+        except (ImportError, AttributeError) as error:
+            raise InputError(
+                "actor-unknown",
+                f"There is no {name}: {error}.",
+                hint="Name it module:factory; the extra that it needs must be installed.",
+            ) from error
+        found += made(topology, settings)
+    return found

@@ -1,0 +1,232 @@
+"""Begins plans and carries them out, in the region that leads and in no other.
+
+What is decided is pure (acgs2.plan); what is agreed is one value of the register. The leader asks
+`leader.held(term)` before a step and again before it notes that it is done: whoever leads next goes on from
+what is agreed, and a note about a step that is past changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+
+from acgs2.api.audited import audit
+from acgs2.api.hands import Hands, InTheWay, to_be_tried_again, unknown
+from acgs2.api.observers import told
+from acgs2.api.synthetic import Synthetic
+from acgs2.api.views import Views
+from acgs2.consensus import boottime_s
+from acgs2.errors import UnavailableError
+from acgs2.logs.write import get_logger
+from acgs2.plan import (
+    Agreed,
+    Judged,
+    Note,
+    Plan,
+    Rights,
+    failback,
+    failover,
+    judge,
+)
+
+if TYPE_CHECKING:
+    from acgs2.api.region import RegionServer
+
+__all__ = ["Controller", "run_controller"]
+
+_LOG = get_logger("acgs2.failover")
+_TICK_S = 0.25
+_AGAIN_S = 0.5
+
+
+class Controller:
+    """One region's part in failover: idle until it leads."""
+
+    def __init__(self, server: RegionServer) -> None:
+        self._server = server
+        self.views = Views(server.neighbours)
+        self.judged: Mapping[str, Judged] = {}
+        self._synthetic = Synthetic(server)
+        self._hands = Hands(server, self._synthetic, lambda: self.judged, lambda: self.views.known)
+        self._carrying: dict[str, tuple[str, asyncio.Task[None]]] = {}
+
+    async def step(self) -> None:
+        """Look at all regions, begin what is to be begun, and see to it that every plan is carried out.
+
+        Raises:
+            UnavailableError: no majority answers.
+        """
+        server = self._server
+        if not server.leader.held():
+            self._drop()
+            return
+        term = server.leader.term
+        await self.look()
+        await server.participation.look()
+        if server.topology.failover.automatic:
+            await self._begin(server.participation.agreed, term)
+        for plan in server.participation.agreed.plans.values():
+            known = self._carrying.get(plan.region)
+            if known is None or known[0] != plan.id or known[1].done():
+                if known is not None:
+                    known[1].cancel()
+                task = asyncio.create_task(self._carry(plan, term))
+                self._carrying[plan.region] = (plan.id, task)
+
+    async def look(self) -> None:
+        """Judge all regions by what is known, and ask all anew."""
+        server = self._server
+        self.views.take(await told(server), boottime_s())
+        self.views.ask()
+        voters = server.members()
+        self.judged = judge(
+            voters, server.topology.regions, self.views.observations(), server.topology.failover
+        )
+
+    def plan(self, kind: str, region: str, agreed: Agreed, cause: str) -> Plan:
+        """Return the plan of a failover or failback as it would be begun now; raises InputError."""
+        topology, now_us = self._server.topology, time.time_ns() // 1000
+        plan_id = str(uuid4())
+        if kind == "failback":
+            return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause)
+        lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
+        rights = Rights(
+            {(z, e): frozenset(regions) for (e, z), regions in self._server.rules.residency.items()}
+        )
+        return failover(
+            region,
+            topology,
+            rights,
+            self.judged,
+            agreed.shares,
+            lag_s,
+            plan_id=plan_id,
+            now_us=now_us,
+            cause=cause,
+            outside={kind for actor in self._server.actors for kind in actor.kinds},
+        )
+
+    async def begin(self, plan: Plan) -> Agreed:
+        """Agree on a plan; raises UnavailableError."""
+        _, agreed = await self._server.participation.change(lambda known: known.opened(plan))
+        if agreed.plans.get(plan.region) == plan:
+            _LOG.warning("plan-begun", plan=plan.id, kind=plan.kind, region=plan.region, cause=plan.cause)
+            await self._audit(plan, "begun", plan.cause)
+        return agreed
+
+    async def rehearse(self, plan: Plan) -> list[str]:
+        """Return what a plan would do outside, call by call; nothing is done."""
+        said: list[str] = []
+        for step in plan.steps:
+            for actor in self._server.actors:
+                if step.kind in actor.kinds:
+                    said += await asyncio.to_thread(actor.act, step, plan, dry_run=True)
+        return said
+
+    async def _begin(self, agreed: Agreed, term: int) -> None:
+        server = self._server
+        for region in server.topology.stacks():
+            judged, open_plan = self.judged.get(region), agreed.plans.get(region)
+            if judged is None or not server.leader.held(term):
+                continue
+            out = region in agreed.traffic.down
+            leaving = open_plan is not None and open_plan.kind == "failover"
+            if judged.state == "down" and not leaving and (not out or open_plan is not None):
+                await self.begin(self.plan("failover", region, agreed, judged.why))
+            elif judged.state == "up" and out and open_plan is None and _may_return(agreed, region):
+                await self.begin(self.plan("failback", region, agreed, judged.why))
+
+    async def _carry(self, plan: Plan, term: int) -> None:
+        """Carry a plan out, step by step, for as long as this region leads in this term."""
+        server = self._server
+        while (step := plan.current) is not None and server.leader.held(term):
+            good = True
+            try:
+                said = await self._hands.act(plan, step)
+            except InTheWay as reason:
+                said, good = str(reason), False
+            except Exception as error:  # noqa: BLE001 - whatever a step or an actor says ends in the plan
+                if not to_be_tried_again(error):
+                    said, good = unknown(error), False
+                else:
+                    _LOG.info("step-again", plan=plan.id, step=step.kind, error=unknown(error))
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
+            if not server.leader.held(term):
+                return
+            note = Note(plan.at, time.time_ns() // 1000, server.region, term, said, good)
+            current = plan
+            try:
+                _, agreed = await server.participation.change(
+                    lambda known, p=current, n=note: known.advanced(p, n) if n.good else known.stopped(p, n)
+                )
+            except UnavailableError as error:
+                _LOG.info("step-not-agreed", plan=plan.id, step=step.kind, error=error.reference)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            _LOG.warning(
+                "step-done" if good else "plan-stopped",
+                plan=plan.id,
+                region=plan.region,
+                step=step.kind,
+                zone=step.zone,
+                target=step.target,
+                said=said,
+            )
+            following = agreed.plans.get(plan.region)
+            if following is None or following.id != plan.id:
+                await self._audit(plan, "closed" if good else "stopped", said)
+                return
+            plan = following
+
+    async def _audit(self, plan: Plan, what: str, why: str) -> None:
+        """Leave a leaf of how a plan began or ended; the plan itself is agreed on, and stands without."""
+        body = {
+            "cause": plan.cause,
+            "kind": plan.kind,
+            "plan": plan.id,
+            "region": plan.region,
+            "targets": {choice.zone: choice.target for choice in plan.choices},
+            "what": what,
+            "why": why,
+        }
+        try:
+            async with self._server.pool.connection() as conn:
+                await audit(conn, "failover", None, body)
+        except psycopg.Error as error:
+            _LOG.warning("plan-not-audited", plan=plan.id, error=type(error).__name__)
+
+    def _drop(self) -> None:
+        for _, task in self._carrying.values():
+            task.cancel()
+        self._carrying.clear()
+
+    async def close(self) -> None:
+        """Carry nothing out any more."""
+        self._drop()
+        await self.views.close()
+        await self._synthetic.close()
+
+
+def _may_return(agreed: Agreed, region: str) -> bool:
+    """Return whether a region that is well may be brought back unasked: not after that was given up."""
+    last = agreed.last(region)
+    return last is None or last.kind == "failover" or last.state == "closed" or "is down again" in last.why
+
+
+async def run_controller(server: RegionServer) -> None:
+    """Do what the leader does until cancelled; others wait."""
+    try:
+        while True:
+            began_s = boottime_s()
+            with contextlib.suppress(UnavailableError):
+                await server.controller.step()
+            await asyncio.sleep(max(0.05, began_s + _TICK_S - boottime_s()))
+    finally:
+        await server.controller.close()

@@ -1,0 +1,118 @@
+"""Failover and failback as operators see them: what is agreed, what is held of regions, how a plan begins."""
+
+# Annotations are values here, so that OpenAPI is true.
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.params import PathParameter, QueryParameter
+from msgspec import Meta
+
+from acgs2.api.door import authenticate, operators_only, principal_of
+from acgs2.api.region import RegionServer
+from acgs2.api.routes import RESPONSES
+from acgs2.errors import ConflictError, ForbiddenError, UnavailableError
+from acgs2.plan import Agreed, Judged, Plan
+
+__all__ = ["HANDLERS"]
+
+Http = Request[Any, Any, Any]
+RegionName = Annotated[str, Meta(max_length=63)]
+Dry = Annotated[bool, QueryParameter(name="dry_run")]
+_COMMON: dict[str, Any] = {
+    "guards": [authenticate, operators_only],
+    "tags": ["operations"],
+    "responses": RESPONSES,
+}
+
+
+class FailoverShown(msgspec.Struct):
+    """All that is agreed, and who carries it out; `judged` is what the region that leads holds of all."""
+
+    version: int
+    agreed: Agreed
+    leader: str | None
+    term: int
+    judged: dict[str, Judged]
+
+
+class Begun(msgspec.Struct):
+    """A plan, and whether it was begun or only worked out; `calls` are what it would do outside."""
+
+    plan: Plan
+    begun: bool
+    calls: list[str] = []
+
+
+@get("/api/v1/failover", summary="Plans, open and past, and what is held of regions", **_COMMON)
+async def show(request: Http) -> FailoverShown:
+    """Return what is agreed as this region last heard it."""
+    server: RegionServer = request.app.state.server
+    version, agreed = _standing(server)
+    leader, term = server.leader.known()
+    return FailoverShown(version, agreed, leader, term, dict(server.controller.judged))
+
+
+@post("/api/v1/failover/{region:str}", status_code=200, summary="Leave a region", **_COMMON)
+async def leave(
+    request: Http, region: Annotated[RegionName, PathParameter(name="region")], dry_run: Dry = False
+) -> Begun:
+    """Move what a region serves to lawful regions; the region that leads carries it out.
+
+    With `dry_run` nothing is begun: the plan says what would be done, and why each target was chosen or not.
+    """
+    return await _begin(request, "failover", region, dry_run)
+
+
+@post("/api/v1/failback/{region:str}", status_code=200, summary="Bring a region back", **_COMMON)
+async def come_back(
+    request: Http, region: Annotated[RegionName, PathParameter(name="region")], dry_run: Dry = False
+) -> Begun:
+    """Give a region that was left its traffic again, share by share, each gated on how the last one went."""
+    return await _begin(request, "failback", region, dry_run)
+
+
+async def _begin(request: Http, kind: str, region: str, dry_run: bool) -> Begun:
+    server: RegionServer = request.app.state.server
+    principal = principal_of(request)
+    if principal.role != "operator":
+        raise ForbiddenError(
+            "role-not-allowed",
+            f"Who acts as {principal.role} begins no plans.",
+            hint="Ask an operator.",
+        )
+    _, agreed = _standing(server)
+    if not server.leader.held():
+        await server.controller.look()  # judged by what is known here; the one that leads judges anew
+    plan = server.controller.plan(kind, region, agreed, f"operator {principal.name}")
+    if dry_run:
+        return Begun(plan, False, await server.controller.rehearse(plan))
+    if kind == "failback" and region not in agreed.traffic.down and region not in agreed.traffic.weights:
+        raise ConflictError(
+            "nothing-to-bring-back",
+            f"{region} takes part in full.",
+            hint="Only a region that a failover has left is brought back.",
+        )
+    known = await server.controller.begin(plan)
+    current = known.plans.get(region)
+    if current != plan:
+        raise ConflictError(
+            "plan-open",
+            f"A {current.kind if current else kind} of {region} is under way or over already.",
+            hint="See `acgs2 failover`; a failback waits until the failover is done.",
+        )
+    return Begun(plan, True)
+
+
+def _standing(server: RegionServer) -> tuple[int, Agreed]:
+    if server.standing is None:
+        raise UnavailableError(
+            "traffic-unknown",
+            f"{server.region} does not know yet what is agreed.",
+            hint="Ask another region, or try again in a moment.",
+        )
+    return server.standing
+
+
+HANDLERS: list[Any] = [show, leave, come_back]

@@ -1,0 +1,203 @@
+"""What the steps of a plan do: each either returns what came of it, or says what is in its way.
+
+None of them changes traffic: that is part of the agreed value, with the plan itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+
+from acgs2.api.views import View, measured
+from acgs2.consensus import boottime_s
+from acgs2.errors import AcgsError, RefusedError, UnavailableError
+from acgs2.logs.write import get_logger
+from acgs2.plan import Judged, Plan, Step, StepKind, gate, readmit
+
+if TYPE_CHECKING:
+    from acgs2.api.region import RegionServer
+    from acgs2.api.synthetic import Synthetic
+
+__all__ = ["Hands", "InTheWay"]
+
+_LOG = get_logger("acgs2.failover")
+#: As in acgs2.consensus.lease: whoever takes over waits so much longer than the lease that may still run.
+_MARGIN = 1.1
+_POLL_S = 0.1
+_INBOXES_S = 20.0
+_READMIT_S = 60.0
+
+
+class InTheWay(Exception):
+    """Why a plan does not go on."""
+
+
+class Hands:
+    """Carries out single steps for the leader.
+
+    Args:
+        server: the region that leads.
+        synthetic: makes requests as clients do.
+        judged: what a majority holds of every region now.
+        views: what regions said of themselves last.
+    """
+
+    def __init__(
+        self,
+        server: RegionServer,
+        synthetic: Synthetic,
+        judged: Callable[[], Mapping[str, Judged]],
+        views: Callable[[], Mapping[str, View]],
+    ) -> None:
+        self._server = server
+        self._synthetic = synthetic
+        self._judged = judged
+        self._views = views
+        #: When this leader first knew of a fence, by its CLOCK_BOOTTIME: the next one counts anew.
+        self._fenced_s: dict[str, float] = {}
+        self._acts: Mapping[StepKind, Callable[[Plan, Step], Awaitable[str]]] = {
+            StepKind.CONFIRM: self._confirm,
+            StepKind.FENCE: self._fence,
+            StepKind.CAPACITY: self._outside,
+            StepKind.MESH: self._outside,
+            StepKind.DATABASE: self._outside,
+            StepKind.INBOXES: self._inboxes,
+            StepKind.VERIFY: self._verify,
+            StepKind.HOLD_DOWN: self._hold_down,
+            StepKind.READMIT: self._readmit,
+            StepKind.WEIGHT: self._weight,
+            StepKind.GATE: self._gate,
+            StepKind.CLOSE: self._close,
+        }
+
+    async def act(self, plan: Plan, step: Step) -> str:
+        """Do a step and return what came of it.
+
+        Raises:
+            InTheWay: the plan is to be stopped.
+            UnavailableError: it can be tried again.
+        """
+        return await self._acts[step.kind](plan, step)
+
+    async def _confirm(self, plan: Plan, _: Step) -> str:
+        if plan.cause.startswith("operator"):
+            return "an operator decided"
+        judged = self._judged().get(plan.region)
+        if judged is None or judged.state != "down":
+            raise InTheWay(f"{plan.region} is not down any more: {judged.why if judged else 'nothing known'}")
+        return judged.why
+
+    async def _fence(self, plan: Plan, _: Step) -> str:
+        """See to it that the region cannot govern any more; where nothing is promoted nobody has to wait."""
+        self._fenced_s[plan.id] = boottime_s()
+        if any(step.kind is StepKind.DATABASE for step in plan.steps):
+            return await self._over(plan)
+        return "it takes no part any more, and stops governing within a lease"
+
+    async def _over(self, plan: Plan) -> str:
+        """Wait until the region says that it is fenced, or its lease has run out for certain."""
+        began_s = self._fenced_s.setdefault(plan.id, boottime_s())
+        lease_s = self._server.governance.lease_s * _MARGIN
+        while (waited_s := boottime_s() - began_s) < lease_s:
+            view = self._views().get(plan.region)
+            if view is not None and view.fenced and view.heard_s >= began_s:
+                return f"it knows that it is fenced, after {waited_s:.1f} s"
+            await asyncio.sleep(_POLL_S)
+        return f"its serving lease cannot run any more, after {lease_s:.1f} s"
+
+    async def _outside(self, plan: Plan, step: Step) -> str:
+        """Have whoever acts on the world outside carry it out."""
+        said: list[str] = []
+        for actor in self._server.actors:
+            if step.kind in actor.kinds:
+                said += await asyncio.to_thread(actor.act, step, plan, dry_run=False)
+        return "; ".join(said) or "it was so already"
+
+    async def _inboxes(self, plan: Plan, step: Step) -> str:
+        """Wait until another region serves the zone's inboxes; which one, is theirs to agree on."""
+        deadline_s = boottime_s() + _INBOXES_S
+        while boottime_s() < deadline_s:
+            value = (await self._server.register.read(f"inbox/{step.zone}")).value or {}
+            holder = value.get("holder")
+            if holder not in (None, plan.region):
+                return f"served by {holder} in generation {value['term']}"
+            await asyncio.sleep(_POLL_S)
+        raise InTheWay(f"nobody took over the inboxes of zone {step.zone} in {_INBOXES_S:g} s")
+
+    async def _verify(self, plan: Plan, step: Step) -> str:
+        """Write and read through the edge as a client does; or see it refuse, where the law leaves nobody."""
+        return await self._synthetic.verify(plan, step)
+
+    async def _hold_down(self, plan: Plan, _: Step) -> str:
+        judged = self._judged().get(plan.region)
+        while plan.cause.startswith("operator") is False and (judged is None or judged.state != "up"):
+            if judged is not None and judged.state == "down":
+                raise InTheWay(f"{plan.region} is down again: {judged.why}")
+            await asyncio.sleep(_POLL_S)
+            judged = self._judged().get(plan.region)
+        return judged.why if judged is not None else "an operator decided"
+
+    async def _readmit(self, plan: Plan, _: Step) -> str:
+        """Wait until the region has all that it must have; say what it lacks if that takes too long."""
+        deadline_s = boottime_s() + max(_READMIT_S, self._server.topology.failover.dwell_s)
+        lacking = ["nothing is known of it"]
+        while boottime_s() < deadline_s:
+            view = self._views().get(plan.region)
+            if view is not None and view.fresh(self._server.topology.failover.interval_s):
+                known = self._server.governance.known
+                in_force = dict(known.versions) if known is not None else {}
+                standing = msgspec.structs.replace(view.standing, in_force=in_force)
+                lacking = list(readmit(standing, self._server.topology))
+                if not lacking:
+                    return "ready, seeded, level, equal to the others, and governed by what is in force"
+            await asyncio.sleep(_POLL_S * 5)
+        raise InTheWay("; ".join(lacking))
+
+    async def _weight(self, plan: Plan, step: Step) -> str:
+        return f"{plan.region} takes {step.value} % of what reaches it"
+
+    async def _gate(self, plan: Plan, step: Step) -> str:
+        """Let the region have its share for a while, and look at how it did."""
+        topology = self._server.topology
+        zones = [z for z, zone in topology.zones.items() if plan.region in zone.regions]
+        before = dict(self._views())
+        until_s = boottime_s() + topology.failover.dwell_s
+        while boottime_s() < until_s:
+            judged = self._judged().get(plan.region)
+            if judged is not None and judged.state == "down":
+                raise InTheWay(f"{plan.region} is down again: {judged.why}")
+            await asyncio.sleep(_POLL_S)
+        after = dict(self._views())
+        if plan.region not in after or plan.region not in before:
+            raise InTheWay(f"{plan.region} said nothing of itself meanwhile")
+        seen = measured(before, after, plan.region, zones)
+        if found := gate(seen, step.value, topology):
+            raise InTheWay("; ".join(found))
+        share = f"{seen.reads / seen.reads_of_zones:.0%}" if seen.reads_of_zones else "none"
+        return (
+            f"{seen.requests} requests, {seen.errors} errors, p99 {seen.p99_ms:.0f} ms, "
+            f"{share} of the reads of its zones, {seen.lag_s:.2f} s behind"
+        )
+
+    async def _close(self, plan: Plan, _: Step) -> str:
+        over = await self._over(plan) if plan.kind == "failover" else ""
+        self._fenced_s.pop(plan.id, None)
+        took_s = time.time() - plan.begun_us / 1e6
+        return f"{plan.kind} of {plan.region} took {took_s:.1f} s" + (f"; {over}" if over else "")
+
+
+def to_be_tried_again(error: Exception) -> bool:
+    """Return whether a step that failed this way may be tried again by the same leader."""
+    if isinstance(error, RefusedError):
+        return False
+    return isinstance(error, UnavailableError | httpx.HTTPError | OSError | TimeoutError)
+
+
+def unknown(error: Any) -> str:
+    """Return an error as a reason."""
+    return error.message if isinstance(error, AcgsError) else f"{type(error).__name__}: {error}"

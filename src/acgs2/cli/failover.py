@@ -1,0 +1,180 @@
+"""`acgs2 failover` and `acgs2 failback`: plans as they would be, as they go on, and as they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from acgs2.cli.shared import JSON, any_region, call, cluster, console, emit, table
+from acgs2.errors import AcgsError, RuntimeFault
+
+if TYPE_CHECKING:
+    from acgs2.local.cluster import Cluster
+
+_DRY = typer.Option(False, "--dry-run", help="Only say what would be done, and why.")
+_WAIT = typer.Option(True, "--wait/--no-wait", help="Show each step as it is done, until the plan is over.")
+_POLL_S = 0.3
+
+
+def app_for(name: str) -> typer.Typer:
+    """Return the command of that name."""
+    app = typer.Typer()
+    app.command(name)({"failover": failover, "failback": failback}[name])
+    return app
+
+
+def failover(
+    region: str = typer.Argument("", metavar="[REGION]", help="The region to leave; none shows all plans."),
+    dry_run: bool = _DRY,
+    wait: bool = _WAIT,
+    as_json: bool = JSON,
+) -> None:
+    """Leave a region: fence it, move each zone to a lawful region, and verify each through the edge.
+
+    Without a region: what is held of every region, open plans, and the last ones. Regions that a majority
+    sees fail are left without being asked for. Where the law leaves no region for a zone, the zone stops and
+    says so. Exit status 1 when the plan was stopped.
+    """
+    if not region:
+        _show(as_json)
+        return
+    _begin("failover", region, dry_run, wait, as_json)
+
+
+def failback(
+    region: str = typer.Argument(..., metavar="REGION", help="The region to bring back."),
+    dry_run: bool = _DRY,
+    wait: bool = _WAIT,
+    as_json: bool = JSON,
+) -> None:
+    """Bring a region back: 10, 25, 50, 75, 100 % of what is its own, each gated on how the last one went.
+
+    A region that is well again is brought back without being asked for, unless its last failback was stopped
+    by a gate. Exit status 1 when the plan was stopped.
+    """
+    _begin("failback", region, dry_run, wait, as_json)
+
+
+def _begin(kind: str, region: str, dry_run: bool, wait: bool, as_json: bool) -> None:
+    found = cluster()
+    leader = _state(found)["leader"] or ""
+    path = f"/api/v1/{kind}/{region}"
+    params = {"dry_run": "true"} if dry_run else None
+    begun = any_region(found, leader, lambda each: call(found, each, "POST", path, params=params))
+    plan = begun["plan"]
+    if dry_run or not wait:
+        if as_json:
+            emit(begun)
+        else:
+            _tell(plan)
+            for line in begun["calls"]:
+                console().print(f"  [dim]{line}[/]")
+            console().print("Nothing was done." if dry_run else f"Begun: plan {plan['id']}.")
+        return
+    if not as_json:
+        _tell(plan)
+    ended = _follow(found, plan, quiet=as_json)
+    if as_json:
+        emit(ended)
+    if ended["state"] != "closed":
+        raise typer.Exit(1)
+
+
+def _follow(found: Cluster, plan: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Show each step as it is done, and return the plan once it is over."""
+    shown, out = 0, console()
+    while True:
+        agreed = _state(found)["agreed"]
+        now = agreed["plans"].get(plan["region"])
+        if now is None or now["id"] != plan["id"]:
+            now = next((each for each in agreed["closed"] if each["id"] == plan["id"]), None)
+        if now is None:
+            raise RuntimeFault(
+                "plan-unknown", "The plan is not known any more.", hint="See `acgs2 failover`."
+            )
+        for note in now["notes"][shown:]:
+            if not quiet:
+                took_s = (note["at_us"] - now["begun_us"]) / 1e6
+                mark = "[green]done[/]   " if note["good"] else "[red]stopped[/]"
+                out.print(f"{took_s:6.1f} s  {mark} {_step(now['steps'][note['step']])}: {note['said']}")
+        shown = len(now["notes"])
+        if now["state"] != "open":
+            return now
+        time.sleep(_POLL_S)
+
+
+def _state(found: Cluster) -> dict[str, Any]:
+    """Return what is agreed, from the region that leads where it answers: it knows what is held of the others."""
+    answer = any_region(found, "", lambda each: call(found, each, "GET", "/api/v1/failover", timeout_s=5))
+    if answer["leader"] and not answer["judged"]:
+        with contextlib.suppress(AcgsError):  # whoever led may have just died
+            answer = call(found, answer["leader"], "GET", "/api/v1/failover", timeout_s=5)
+    return answer  # type: ignore[no-any-return]
+
+
+def _show(as_json: bool) -> None:
+    state = _state(cluster())
+    if as_json:
+        emit(state)
+        return
+    agreed, out = state["agreed"], console()
+    shown = table("Regions", "region", "held to be", "traffic", "why")
+    colours = {"up": "green", "down": "red", "unsure": "yellow"}
+    for region, judged in sorted(state["judged"].items()):
+        taking = "none" if region in agreed["traffic"]["down"] else ""
+        taking = taking or f"{agreed['traffic']['weights'].get(region, 100)} %"
+        state_of = judged["state"]
+        shown.add_row(region, f"[{colours[state_of]}]{state_of}[/]", taking, judged.get("why", ""))
+    out.print(shown)
+    out.print(f"{state['leader'] or 'nobody'} leads, in term {state['term']}.")
+    for plan in agreed["plans"].values():
+        out.print()
+        _tell(plan)
+    past = agreed["closed"][-5:]
+    if past:
+        out.print()
+        done = table("Past plans", "begun", "plan", "ended", "took s", "why")
+        for plan in past:
+            begun = datetime.fromtimestamp(plan["begun_us"] / 1e6, UTC).strftime("%H:%M:%S")
+            took_s = (plan["notes"][-1]["at_us"] - plan["begun_us"]) / 1e6 if plan["notes"] else 0.0
+            colour = "green" if plan["state"] == "closed" else "red"
+            why = plan["why"] or plan["cause"]
+            done.add_row(
+                begun,
+                f"{plan['kind']} {plan['region']}",
+                f"[{colour}]{plan['state']}[/]",
+                f"{took_s:.1f}",
+                why,
+            )
+        out.print(done)
+
+
+def _tell(plan: dict[str, Any]) -> None:
+    """Print a plan: why, where each zone goes and why there, and its steps."""
+    out = console()
+    out.print(f"[bold]{plan['kind']} of {plan['region']}[/]: {plan['cause']}")
+    for choice in plan["choices"]:
+        target = choice["target"] or "[red]no lawful target: the zone answers 503[/]"
+        out.print(f"  zone {choice['zone']} goes to {target}")
+        for each in choice["candidates"]:
+            mark = "[green]+[/]" if each["chosen"] else "-"
+            out.print(f"    {mark} {each['region']}: {each['why']}")
+    done = len([note for note in plan["notes"] if note["good"]])
+    for number, step in enumerate(plan["steps"]):
+        mark = "[green]x[/]" if number < done else " "
+        out.print(f"  {mark} {number + 1:2}. {_step(step)}")
+
+
+def _step(step: dict[str, Any]) -> str:
+    words = [step["kind"]]
+    if step.get("zone"):
+        words.append(f"zone {step['zone']}")
+    if step.get("target"):
+        words.append(f"in {step['target']}")
+    if step.get("value"):
+        words.append(f"{step['value']}" + (" %" if step["kind"] in ("weight", "gate") else " nodes"))
+    return " ".join(words)
