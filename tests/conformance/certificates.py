@@ -15,13 +15,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 __all__ = ["make_certificates"]
 
 
-def make_certificates(path: Path, authorities: Sequence[str]) -> None:
-    """Write NAME.pem of every authority, and NAME-peer.pem and .key of one loopback peer that it vouches for."""
+def make_certificates(path: Path, authorities: Sequence[str], group: str = "") -> None:
+    """Write NAME.pem of every authority, and NAME-peer.pem and .key of one loopback peer that it vouches for.
+
+    Args:
+        path: the folder.
+        authorities: their names.
+        group: that peers are of, as Kubernetes reads it: the organization.
+    """
     for name in authorities:
         authority, peer = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         made = _certificate(name, name, authority, authority, None)
         (path / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        vouched = _certificate(f"{name}-peer", name, peer, authority, made)
+        vouched = _certificate(f"{name}-peer", name, peer, authority, made, group)
         (path / f"{name}-peer.pem").write_bytes(vouched.public_bytes(serialization.Encoding.PEM))
         key = peer.private_bytes(
             serialization.Encoding.PEM,
@@ -37,11 +43,14 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     authority: ec.EllipticCurvePrivateKey,
     above: x509.Certificate | None,
+    group: str = "",
 ) -> x509.Certificate:
     now = datetime.now(UTC)
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, subject)]
+    names += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)] if group else []
     made = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .subject_name(x509.Name(names))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())

@@ -1,4 +1,4 @@
-"""Route 53 as moto has it, in a process of its own, and a proxy before it that counts and makes faults."""
+"""AWS as moto has it, in a process of its own, and a proxy before it that counts and makes faults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,6 +35,11 @@ _ANSWERS = {
     "garbage": (200, "<html><body>Welcome to the hotel<br></body></html>"),
     "portal": (200, "<html></html>"),
 }
+
+#: What the proxy says for itself.
+_OF_CONNECTION = ("connection", "content-length", "date", "server", "transfer-encoding")
+_ACTION = re.compile(rb"(?:^|&)Action=([A-Za-z]+)")
+_SCOPE = re.compile(r"Credential=[^/]+/[0-9]+/([a-z0-9-]+)/([a-z0-9]+)/")
 
 Fault = str | Callable[[], str]
 
@@ -119,12 +124,13 @@ class Proxy:
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 request = f"{self.command} {self.path.partition('?')[0].rstrip('/')}"
+                request += _called(body, self.headers.get("authorization", ""))
                 proxy.seen.append((request, body))
                 fault = proxy._fault(request)
                 self.close_connection = True
                 if fault in _ANSWERS:
                     status, text = _ANSWERS[fault]
-                    self.answer(status, text.encode())
+                    self.answer(status, text.encode(), {"content-type": "text/xml"})
                     return
                 if fault == "before":
                     return
@@ -134,11 +140,13 @@ class Proxy:
                 content = answer.read()
                 connection.close()
                 if fault != "after":
-                    self.answer(answer.status, content)
+                    self.answer(answer.status, content, dict(answer.getheaders()))
 
-            def answer(self, status: int, content: bytes) -> None:
+            def answer(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
                 self.send_response(status)
-                self.send_header("content-type", "text/xml")
+                for name, value in headers.items():
+                    if name.lower() not in _OF_CONNECTION:
+                        self.send_header(name, value)
                 self.send_header("content-length", str(len(content)))
                 self.send_header("connection", "close")
                 self.end_headers()
@@ -152,13 +160,19 @@ class Proxy:
         return Handler
 
 
-def direct(url: str) -> Any:
+def _called(body: bytes, authorization: str) -> str:
+    """Return ` SERVICE REGION OPERATION` of a call that its path says nothing of, as of the query protocol."""
+    action, scope = _ACTION.search(body), _SCOPE.search(authorization)
+    return f" {scope[2]} {scope[1]} {action[1].decode()}" if action and scope else ""
+
+
+def direct(url: str, service: str = "route53", region: str = "us-east-1") -> Any:
     """Return a client that is not the driver's."""
     import boto3
 
     return boto3.client(
-        "route53",
-        region_name="us-east-1",
+        service,
+        region_name=region,
         endpoint_url=url,
         aws_access_key_id="testing",
         aws_secret_access_key="testing",

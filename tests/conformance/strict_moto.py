@@ -9,6 +9,8 @@ As the API reference has them ("ChangeResourceRecordSets", "CreateHealthCheck"):
 - A batch is carried out all or none.
 - A caller reference makes one health check, and none once that was deleted.
 - A change has an id of its own, and is PENDING before it is INSYNC: here, at the first look.
+
+And what moto has not at all: in `strict_rds.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import FakeZone, HealthCheck, RecordSet, Route53Backend
 from moto.route53.responses import Route53
 from moto.server import main
+from tests.conformance import strict_rds
 
 __all__: list[str] = []
 
@@ -137,4 +140,5 @@ if __name__ == "__main__":
     Route53Backend.delete_health_check = delete_health_check  # type: ignore[method-assign]
     Route53.change_resource_record_sets = change  # type: ignore[method-assign]
     Route53.get_change = get_change  # type: ignore[method-assign]
+    strict_rds.install()
     main()

@@ -14,12 +14,12 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from acgs2.drivers.aws import Caller, Patience, Unsure, part
 from acgs2.drivers.dns import Batch, Desired, RecordSet, batches, check_changes
 from acgs2.drivers.route53 import checks
-from acgs2.drivers.route53.caller import Caller, Unsure
-from acgs2.drivers.route53.report import Call, Patience, Report
+from acgs2.drivers.route53.report import Call, Report
 from acgs2.drivers.route53.wire import record_to
-from acgs2.drivers.route53.zone import Seen, check_hosted_zone, part, read, refuse_taken
+from acgs2.drivers.route53.zone import Seen, check_hosted_zone, read, refuse_taken
 from acgs2.errors import AcgsError, InputError, RefusedError, UnavailableError
 
 __all__ = ["apply"]

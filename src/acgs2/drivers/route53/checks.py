@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from acgs2.drivers.aws import Caller, part
 from acgs2.drivers.dns import Check, Desired, Held
-from acgs2.drivers.route53.caller import Caller
 from acgs2.drivers.route53.wire import check_to, held_of, updated
-from acgs2.drivers.route53.zone import part
 from acgs2.errors import RefusedError
 
 __all__ = ["TAG", "create", "drop", "read_checks", "update"]

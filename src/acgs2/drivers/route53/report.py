@@ -1,4 +1,4 @@
-"""What was done, what was tried in vain, and how long somebody waits."""
+"""What was done, and what was tried in vain."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from acgs2.drivers.aws import Try
 from acgs2.drivers.dns import Gap
 
-__all__ = ["Call", "Patience", "Report", "Try"]
+__all__ = ["Call", "Report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,35 +20,6 @@ class Call:
     does: str
     sent: Mapping[str, Any]
     lines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """A call without a good answer, and how long was waited before the next one."""
-
-    operation: str
-    number: int
-    reason: str
-    pause_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited for what.
-
-    Args:
-        deadline_s: for everything up to the last change, and once more for what comes after.
-        base_s: the longest pause after the first failure; it doubles with every further one.
-        cap_s: the longest pause at all.
-        settle_s: for Route 53 to have a change on all its servers.
-        poll_s: between two looks at that.
-    """
-
-    deadline_s: float = 120.0
-    base_s: float = 0.5
-    cap_s: float = 20.0
-    settle_s: float = 300.0
-    poll_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

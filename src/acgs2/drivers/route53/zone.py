@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from acgs2.drivers.aws import Caller, part
 from acgs2.drivers.dns import Desired, RecordSet
-from acgs2.drivers.route53.caller import Caller
 from acgs2.drivers.route53.wire import claimed, is_ours, record_of
 from acgs2.errors import RefusedError, UnavailableError
 
@@ -103,19 +103,6 @@ def refuse_taken(seen: Seen, desired: Desired) -> None:
             hint="Remove them, or give load balancers, so that no CNAME is needed.",
             taken=sorted(taken),
         )
-
-
-def part(answer: Mapping[str, Any], name: str) -> Any:
-    """Return a part of an answer.
-
-    Raises:
-        UnavailableError: it is not there; somebody else than Route 53 answered.
-    """
-    if name not in answer:
-        raise UnavailableError(
-            "route53-strange", f"An answer has no {name}.", hint="Check the endpoint and proxies in between."
-        )
-    return answer[name]
 
 
 def _order(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Calls Route 53: tries again what may help, with full jitter and a deadline, and says what is refused.
+"""Calls a service: tries again what may help, with full jitter and a deadline, and says what is refused.
 
 No exception of botocore leaves this module.
 """
@@ -6,15 +6,15 @@ No exception of botocore leaves this module.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from random import Random
 from typing import Any
 
-from acgs2.drivers.route53.report import Patience, Try
+from acgs2.drivers.aws.patience import Patience, Try
 from acgs2.errors import AcgsError, ForbiddenError, RefusedError, UnavailableError
 
-__all__ = ["Caller", "Unsure"]
+__all__ = ["Caller", "Unsure", "part"]
 
 #: Refused for now, with nothing done.
 _LATER = frozenset(
@@ -45,10 +45,19 @@ class Caller:
         patience: how long is waited.
         rng: for the pauses.
         pause: how is waited.
+        service: what it is called in sentences.
     """
 
-    def __init__(self, client: Any, patience: Patience, rng: Random, pause: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        client: Any,
+        patience: Patience,
+        rng: Random,
+        pause: Callable[[float], None],
+        service: str = "Route 53",
+    ) -> None:
         self._client, self._patience, self._rng, self._pause = client, patience, rng, pause
+        self._service = service
         self._failed = 0
         self.tries: list[Try] = []
         self.renew()
@@ -67,12 +76,12 @@ class Caller:
 
         Raises:
             Unsure: it has no answer and is not repeatable; the pause is over.
-            RefusedError: Route 53 does not do it.
+            RefusedError: the service does not do it.
             UnavailableError: no good answer until the deadline.
         """
         while True:
             try:
-                with _mapped():
+                with _mapped(self._service):
                     answer = getattr(self._client, operation)(**sent)
             except _Away as away:
                 self._wait(operation, away)
@@ -90,8 +99,9 @@ class Caller:
         self.tries.append(Try(operation, self._failed, str(away), round(pause_s, 3)))
         if time.monotonic() + pause_s > self._deadline_s:
             raise UnavailableError(
-                "route53-away",
-                f"Route 53 gave no good answer to {operation} in {self._patience.deadline_s:g} s: {away}",
+                _reference(self._service, "away"),
+                f"{self._service} gave no good answer to {operation}"
+                f" in {self._patience.deadline_s:g} s: {away}",
                 hint="Try again later: what was done already is not done twice.",
             ) from away
         self._pause(pause_s)
@@ -106,7 +116,7 @@ class _Away(Exception):
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def _mapped(service: str) -> Iterator[None]:
     """Turn every exception of botocore into one of ours."""
     from botocore import exceptions as boto
     from botocore.parsers import ResponseParserError
@@ -116,7 +126,7 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except boto.ClientError as error:
-        raise _answered(error.response) from error
+        raise _answered(error.response, service) from error
     except unsent as error:
         raise _Away(_said(error), sent=False) from error
     except (boto.HTTPClientError, ResponseParserError) as error:
@@ -126,10 +136,12 @@ def _mapped() -> Iterator[None]:
             "aws-credentials", f"There are no usable credentials: {error}", hint="Set AWS_PROFILE, or so."
         ) from error
     except boto.BotoCoreError as error:
-        raise RefusedError("route53-refuses", f"The call cannot be made: {_said(error)}") from error
+        raise RefusedError(
+            _reference(service, "refuses"), f"The call cannot be made: {_said(error)}"
+        ) from error
 
 
-def _answered(response: dict[str, Any]) -> Exception:
+def _answered(response: dict[str, Any], service: str) -> Exception:
     """Return what an error in an answer means."""
     said = response.get("Error", {})
     # A refused batch says why in a list of its own.
@@ -140,10 +152,10 @@ def _answered(response: dict[str, Any]) -> Exception:
         return _Away(why, sent=False)
     if status >= 500:
         return _Away(why, sent=True)
-    return _refused(code, status, why)
+    return _refused(code, status, why, service)
 
 
-def _refused(code: str, status: int, why: str) -> AcgsError:
+def _refused(code: str, status: int, why: str, service: str) -> AcgsError:
     if code == "NoSuchHostedZone":
         return RefusedError(
             "hosted-zone-unknown",
@@ -152,7 +164,27 @@ def _refused(code: str, status: int, why: str) -> AcgsError:
         )
     if status in _FORBIDDEN:
         return ForbiddenError("aws-forbids", f"AWS does not let these credentials do it: {why}", code=code)
-    return RefusedError("route53-refuses", f"Route 53 refuses: {why}", code=code)
+    return RefusedError(_reference(service, "refuses"), f"{service} refuses: {why}", code=code)
+
+
+def _reference(service: str, what: str) -> str:
+    """Return a reference of an error about a service: `route53-away`."""
+    return f"{service.lower().replace(' ', '')}-{what}"
+
+
+def part(answer: Mapping[str, Any], name: str, service: str = "Route 53") -> Any:
+    """Return a part of an answer.
+
+    Raises:
+        UnavailableError: it is not there; somebody else than the service answered.
+    """
+    if name not in answer:
+        raise UnavailableError(
+            _reference(service, "strange"),
+            f"An answer has no {name}.",
+            hint="Check the endpoint and proxies in between.",
+        )
+    return answer[name]
 
 
 def _said(error: Exception) -> str:
