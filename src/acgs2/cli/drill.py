@@ -157,7 +157,7 @@ def _show(out: Console, report: Report) -> None:
 
     numbers = table("\nThe five numbers", "", "measured", "objective", "", "what it is")
     for each in report.numbers:
-        value = "not measured" if each.value is None else f"{each.value:g} {each.unit}".strip()
+        value = "not measured" if each.value is None else f"{each.value:.7g} {each.unit}".strip()
         kept = "[green]kept[/]" if each.kept else "[red]MISSED[/]"
         numbers.add_row(each.name, value, f"{each.objective:g} {each.unit}".strip(), kept, each.how)
     out.print(numbers)

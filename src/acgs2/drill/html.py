@@ -101,8 +101,8 @@ def _drill(report: Report, *, alone: bool) -> str:
     return (
         f'<section class="drill">{head}<div class="tiles">{"".join(map(_tile, report.numbers))}</div>'
         f"{f'<ul>{missed}</ul>' if missed else ''}{_story(report)}"
-        f"<h3>When</h3>{charts.lane(report.phases, report.events, scale)}{_events(report)}"
         f"<h3>What clients saw</h3>{_zones(report)}{zones}"
+        f"<h3>When</h3>{charts.lane(report.phases, report.events, scale)}{_events(report)}"
         f"<h3>What was kept</h3>{_proof(report)}"
         f"<h3>How far regions were behind, before the fault</h3>{_lag(report)}"
         f"<h3>Phases</h3>{_phases(report)}</section>"
@@ -110,11 +110,11 @@ def _drill(report: Report, *, alone: bool) -> str:
 
 
 def _tile(number: Number) -> str:
-    value = "not measured" if number.value is None else f"{number.value:g} {number.unit}".strip()
+    value = "not measured" if number.value is None else f"{number.value:.7g} {number.unit}".strip()
     objective = f"objective {number.objective:g} {number.unit}".strip()
-    mark = "kept" if number.kept else "MISSED"
+    mark, kind = ("kept", "kept") if number.kept else ("MISSED", "missed")
     return (
-        f'<div class="tile {_kind(number.kept)}">{escape(number.name)}<b>{escape(value)}</b>'
+        f'<div class="tile {kind}">{escape(number.name)}<b>{escape(value)}</b>'
         f"{mark}, {escape(objective)}<small>{escape(number.how)}</small></div>"
     )
 
@@ -136,9 +136,14 @@ def _story(report: Report) -> str:
     return "<dl>" + "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in rows if v) + "</dl>"
 
 
+def _after(seconds: float) -> str:
+    """Return how long after the fault it was; what was before it has no such time."""
+    return f"{max(seconds, 0.0):.1f}" if seconds > -0.05 else ""
+
+
 def _events(report: Report) -> str:
     rows = [
-        (str(n), f"{e.at_s:.1f}", f"{e.at_s - report.fault_s:+.1f}", escape(e.kind), escape(e.what))
+        (str(n), f"{e.at_s:.1f}", _after(e.at_s - report.fault_s), escape(e.kind), escape(e.what))
         for n, e in enumerate(report.events, 1)
     ]
     return _table(("#", "at s#", "from the fault s#", "", "what"), rows)

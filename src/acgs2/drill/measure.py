@@ -232,7 +232,7 @@ def numbers(
         Number(
             "availability",
             "",
-            round(available, 6),
+            round(available, 9),
             objectives.availability,
             available >= objectives.availability,
             f"of a month with one such drill: {outage_s:g} s were lost in the worst zone",

@@ -133,7 +133,7 @@ class Report:
     def missed(self) -> list[str]:
         """Return every objective and promise that was not kept, in words; nothing where all were."""
         found = [
-            f"{n.name}: {'not measured' if n.value is None else f'{n.value:g} {n.unit}'.strip()}"
+            f"{n.name}: {'not measured' if n.value is None else f'{n.value:.7g} {n.unit}'.strip()}"
             f" (objective {n.objective:g} {n.unit})".replace(" )", ")")
             for n in self.numbers
             if not n.kept

@@ -96,10 +96,10 @@ class Watch:
                     f"{region} governs", region, f"{region} {'governs' if governs else 'does not govern'}"
                 )
                 for zone in self._state.topology.zones:
-                    alone = zone in body.get("alone", {})
-                    what = "by its pair" if not alone else f"by {body['region']} alone, as agreed"
-                    if alone or f"{zone} alone" in self._known:
-                        self._changed(f"{zone} alone", region, f"zone {zone} is acknowledged {what}")
+                    how = "alone, as agreed" if zone in body.get("alone", {}) else "with its pair"
+                    if region in self._state.topology.pair_of(zone):
+                        what = f"{region} acknowledges zone {zone} {how}"
+                        self._changed(f"{zone} alone in {region}", region, what)
                 leader = body.get("leader", {})
                 if leader.get("held_here"):
                     self.leader = region
@@ -108,13 +108,15 @@ class Watch:
 
     async def _agreed(self, http: httpx.AsyncClient) -> None:
         while True:
-            for region in self._state.topology.regions:
-                answer = await self._get(http, region, "/api/v1/failover")
-                if answer is not None and answer.status_code == 200:
-                    body = answer.json()
-                    self.agreed, self.judged = agreed_of(body["agreed"]), body.get("judged", {})
-                    self._learn()
-                    break
+            regions = self._state.topology.regions
+            answers = await asyncio.gather(*(self._get(http, r, "/api/v1/failover") for r in regions))
+            bodies = [a.json() for a in answers if a is not None and a.status_code == 200]
+            if bodies:
+                # Who leads judges; the newest of what is agreed is what is agreed.
+                self.agreed = agreed_of(max(bodies, key=lambda body: body["version"])["agreed"])
+                judged = [body["judged"] for body in bodies if body.get("judged")]
+                self.judged = judged[0] if judged else self.judged
+                self._learn()
             await asyncio.sleep(_EVERY_S)
 
     def _learn(self) -> None:
