@@ -110,11 +110,15 @@ class Watch:
         while True:
             regions = self._state.topology.regions
             answers = await asyncio.gather(*(self._get(http, r, "/api/v1/failover") for r in regions))
-            bodies = [a.json() for a in answers if a is not None and a.status_code == 200]
+            bodies = {
+                region: answer.json()
+                for region, answer in zip(regions, answers, strict=True)
+                if answer is not None and answer.status_code == 200
+            }
             if bodies:
-                # Who leads judges; the newest of what is agreed is what is agreed.
-                self.agreed = agreed_of(max(bodies, key=lambda body: body["version"])["agreed"])
-                judged = [body["judged"] for body in bodies if body.get("judged")]
+                # The newest of what is agreed is what is agreed; who leads judges.
+                self.agreed = agreed_of(max(bodies.values(), key=lambda body: body["version"])["agreed"])
+                judged = [body["judged"] for region, body in bodies.items() if body["leader"] == region]
                 self.judged = judged[0] if judged else self.judged
                 self._learn()
             await asyncio.sleep(_EVERY_S)
