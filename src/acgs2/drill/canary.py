@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from acgs2.drill.history import Operation
 from acgs2.drill.plan import TOKEN
@@ -20,7 +23,12 @@ from acgs2.local.state import State
 from acgs2.plan import rights_of
 from acgs2.topology import Topology
 
-__all__ = ["Canary", "Sweep", "canaries_of", "sweep"]
+__all__ = ["Canary", "Sweep", "canaries_of", "sent_astray", "sweep"]
+
+#: A region that is sent what it may not hold drops it, and says so.
+_ASTRAY = b"""
+    SELECT source, entity, zone, count(*) FROM acgs.incident
+    WHERE kind = 'put-refused' AND at >= %s GROUP BY source, entity, zone ORDER BY 1, 2, 3"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,15 @@ def sweep(
         made.swept_bytes += path.stat().st_size
         made.misplaced += [f"{name} in {path.relative_to(state.path)}" for name in _names_in(path, token)]
     return made
+
+
+def sent_astray(databases: Mapping[str, psycopg.Connection[Any]], since: datetime) -> list[str]:
+    """Return what regions were sent since a moment and may not hold: they kept none of it, but it left."""
+    return [
+        f"{region}: {entity} of {zone} was sent to it by {source}, {count} times, and refused"
+        for region, conn in databases.items()
+        for source, entity, zone, count in conn.execute(_ASTRAY, (since,)).fetchall()
+    ]
 
 
 def _meant(canaries: Mapping[str, Canary], name: str) -> list[Canary]:

@@ -146,9 +146,7 @@ class History:
             completed_s = float("inf") if outcome == "info" else self.now_s()
             was = self._operations[number]
             region = region or was.region
-            done = replace(
-                was, completed_s=completed_s, outcome=outcome, answer=dict(answer), region=region
-            )
+            done = replace(was, completed_s=completed_s, outcome=outcome, answer=dict(answer), region=region)
             self._operations[number] = done
             found = {"number": number, "at_s": self.now_s(), "answer": done.answer, "region": region}
             self._write(outcome, found)

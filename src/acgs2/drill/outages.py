@@ -10,7 +10,7 @@ from acgs2.drill.faults import Cut, Freeze, Injection, Kill, Slow, Together
 from acgs2.errors import InputError
 from acgs2.topology import Topology
 
-__all__ = ["OUTAGES", "Outage", "outage"]
+__all__ = ["OUTAGES", "Kind", "Outage", "outage"]
 
 Expected = Literal["fails over", "stays"]
 _SLOWER = 5.0
@@ -38,7 +38,9 @@ class Outage:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
+    """How a fault is made for regions, what is expected of it and why, and whom it is done to."""
+
     make: Callable[[Topology, tuple[str, ...]], Injection]
     expected: Expected
     why: str
@@ -101,34 +103,34 @@ def _witness(topology: Topology, region: str, leader: str) -> tuple[str, ...]:
 
 
 _MAJORITY_SEES = "a majority of voters sees that it does not answer"
-OUTAGES: Mapping[str, _Kind] = {
-    "kill": _Kind(lambda t, r: Kill(r), "fails over", _MAJORITY_SEES),
-    "freeze": _Kind(lambda t, r: Freeze(r[0]), "fails over", _MAJORITY_SEES),
-    "cut": _Kind(_cut_off, "fails over", "a majority is on the other side of the cut"),
-    "cut-one-way": _Kind(_cut_one_way, "stays", "one voter cannot reach it: a minority decides nothing"),
-    "slow": _Kind(_slow, "stays", "it is slow and alive: it answers in time for those who probe it"),
-    "database": _Kind(
+OUTAGES: Mapping[str, Kind] = {
+    "kill": Kind(lambda t, r: Kill(r), "fails over", _MAJORITY_SEES),
+    "freeze": Kind(lambda t, r: Freeze(r[0]), "fails over", _MAJORITY_SEES),
+    "cut": Kind(_cut_off, "fails over", "a majority is on the other side of the cut"),
+    "cut-one-way": Kind(_cut_one_way, "stays", "one voter cannot reach it: a minority decides nothing"),
+    "slow": Kind(_slow, "stays", "it is slow and alive: it answers in time for those who probe it"),
+    "database": Kind(
         lambda t, r: Kill(r, "postgres"),
         "fails over",
         "it answers that it is not ready: its database is away",
     ),
-    "gateway": _Kind(
+    "gateway": Kind(
         lambda t, r: Kill(r, "gateway"), "fails over", "nobody is let in where the gateway is away"
     ),
-    "leader": _Kind(
+    "leader": Kind(
         lambda t, r: Kill(r),
         "fails over",
         "another region leads after one lease, and acts",
         lambda topology, region, leader: (leader or region,),
     ),
-    "two-regions": _Kind(lambda t, r: Kill(r), "fails over", "three of five voters are a majority", _another),
-    "pair": _Kind(
+    "two-regions": Kind(lambda t, r: Kill(r), "fails over", "three of five voters are a majority", _another),
+    "pair": Kind(
         lambda t, r: Kill(r),
         "fails over",
         "the law leaves its zone nowhere to go: it stops, others go on",
         _pair,
     ),
-    "witness": _Kind(lambda t, r: Kill(r), "stays", "it serves nobody; four of five voters remain", _witness),
+    "witness": Kind(lambda t, r: Kill(r), "stays", "it serves nobody; four of five voters remain", _witness),
 }
 
 

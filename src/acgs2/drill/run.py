@@ -7,21 +7,18 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from acgs2.drill.canary import canaries_of, sweep
-from acgs2.drill.checks import judge
 from acgs2.drill.clients import Clients, people_of
 from acgs2.drill.faults import NotBegun
 from acgs2.drill.history import Fault, History
+from acgs2.drill.judging import judge_run
 from acgs2.drill.lag import lags
 from acgs2.drill.measure import PATIENCE_S, Call, calls_of, numbers, zone_seen
 from acgs2.drill.outages import Outage, outage
 from acgs2.drill.report import Event, Phase, Report
-from acgs2.drill.settle import calm
-from acgs2.drill.states import read_final
 from acgs2.drill.story import happened
 from acgs2.drill.watch import Watch
 from acgs2.drill.world import World, wait_until
@@ -34,9 +31,7 @@ __all__ = ["Settings", "run_drill"]
 
 Say = Callable[[Event], None]
 _LIFETIME_S = 12 * 3600
-_WELL_S, _WHOLE_S, _DRAIN_S, _AGREE_S = 40.0, 120.0, 40.0, 60.0
-#: Which checks say that something acknowledged is gone.
-_LOSSES = ("created", "durable", "appended", "sets")
+_WELL_S, _WHOLE_S, _DRAIN_S = 40.0, 120.0, 40.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,10 @@ class _Drill:
                 await self._beside()
             except* AcgsError as several:
                 raise several.exceptions[0] from None
-        await asyncio.to_thread(self._judge)
+        self._report.seconds = round(self._history.now_s(), 2)
+        with self._phase("judgement"):
+            await asyncio.to_thread(judge_run, self._report, self._world, self._run, self._watch.claims)
+        self._sum_up()
         return self._report
 
     async def _beside(self) -> None:
@@ -331,39 +329,6 @@ class _Drill:
     def _lags(self) -> list[dict[str, Any]]:
         with self._world.databases() as found:
             return lags(self._topology, found, self._settings.steady_s)
-
-    def _judge(self) -> None:
-        """Wait until regions agree, then read all that they hold and judge it with the history."""
-        report, history = self._report, self._history
-        report.seconds = round(history.now_s(), 2)
-        with self._phase("judgement"):
-            began_s = history.now_s()
-            if wait_until(lambda: calm(self._world), _AGREE_S, every_s=0.5):
-                report.converged_s = round(history.now_s() - began_s, 2)
-            with self._world.databases() as found:
-                final = read_final(self._topology, found)
-            ours = {
-                region: {name: where for name, where in texts.items() if name.startswith(self._run)}
-                for region, texts in final.traces.items()
-            }
-            final = replace(final, traces=ours)
-            canaries = canaries_of(history.operations, self._topology, datetime.now(UTC))
-            swept = sweep(self._world.state, ours, canaries, self._run)
-            for broken in judge(history, final):
-                if broken.check in _LOSSES:
-                    report.lost.append(broken.what)
-                elif broken.check == "delivered":
-                    report.undelivered.append(broken.what)
-                elif broken.check == "shown-once":
-                    report.duplicates.append(broken.what)
-                elif broken.check == "residency":
-                    report.misplaced.append(broken.what)
-                else:
-                    report.broken.append(f"{broken.check}: {broken.what}")
-            report.misplaced = sorted({*report.misplaced, *swept.misplaced})
-            report.canaries, report.canaries_found = len(canaries), len(swept.found)
-            report.swept_bytes = swept.swept_bytes
-        self._sum_up()
 
     def _sum_up(self) -> None:
         report, topology = self._report, self._topology

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from acgs2.api.tokens import mint
+from acgs2.drill.leaders import Claim
 from acgs2.drill.report import Event
 from acgs2.local.state import State
 from acgs2.plan import Agreed, Plan, agreed_of
@@ -47,6 +48,7 @@ class Watch:
         #: Why a region was held to be down when it last was; it is up again when somebody asks.
         self.why_down: dict[str, str] = {}
         self.leader = ""
+        self.claims: list[Claim] = []
         token = mint(
             state.path / "secrets" / "signing.json",
             "watch@drill",
@@ -85,6 +87,7 @@ class Watch:
 
     async def _region(self, http: httpx.AsyncClient, region: str) -> None:
         while True:
+            asked_s = self._now_s()
             answer = await self._get(http, region, "/health")
             body = answer.json() if answer is not None else {}
             missing = ", ".join(name for name, well in body.get("checks", {}).items() if not well)
@@ -103,6 +106,7 @@ class Watch:
                 leader = body.get("leader", {})
                 if leader.get("held_here"):
                     self.leader = region
+                    self.claims.append(Claim(asked_s, self._now_s(), region, leader["term"]))
                     self._changed("leader", region, f"{region} leads, term {leader['term']}")
             await asyncio.sleep(_EVERY_S)
 
