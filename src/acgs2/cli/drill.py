@@ -44,11 +44,14 @@ def drill(
     Exit status 1 when an objective was missed or a promise broken; the report says which.
     """
     import asyncio
+    import signal
 
     from acgs2.drill.outages import OUTAGES
     from acgs2.drill.run import Settings, run_drill
     from acgs2.local.state import default_path
 
+    # Whoever ends it ends the cluster that it brought up as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = console()
     path = state_path() or default_path("drill")
     cluster, ours = _cluster(topology, path, dwell, None if as_json else out)

@@ -19,19 +19,21 @@ from acgs2.drill.lag import lags
 from acgs2.drill.measure import PATIENCE_S, Call, calls_of, numbers, zone_seen
 from acgs2.drill.outages import Outage, outage
 from acgs2.drill.report import Event, Phase, Report
-from acgs2.drill.story import happened
+from acgs2.drill.story import given_up, happened, returned, where
 from acgs2.drill.watch import Watch
 from acgs2.drill.world import World, wait_until
 from acgs2.errors import AcgsError, RuntimeFault
 from acgs2.local.cluster import Cluster
-from acgs2.plan import Plan, rights_of
+from acgs2.plan import Agreed, Plan, rights_of
 from acgs2.topology import Topology
 
 __all__ = ["Settings", "run_drill"]
 
 Say = Callable[[Event], None]
 _LIFETIME_S = 12 * 3600
-_WELL_S, _WHOLE_S, _DRAIN_S = 40.0, 120.0, 40.0
+_WELL_S, _WHOLE_S, _DRAIN_S = 90.0, 120.0, 40.0
+#: How long a region may take to be let in again, and each of its shares beside the dwell.
+_READMIT_S, _SHARE_S = 60.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,11 @@ class _Drill:
     async def _phases(self) -> None:
         settings, report, now_s = self._settings, self._report, self._history.now_s
         with self._phase("steady state"):
-            if not await self._until(lambda: self._well(set(self._topology.zones)), _WELL_S):
+            if not await self._until(self._ordinary, _WELL_S):
                 raise RuntimeFault(
-                    "not-well", "Clients are not served before any fault.", hint="See `acgs2 status`."
+                    "not-well",
+                    "Before any fault clients are not served, or traffic is not where it belongs.",
+                    hint="See `acgs2 status` and `acgs2 traffic show`.",
                 )
             self._measured_s = now_s()
             await asyncio.sleep(settings.steady_s)
@@ -167,9 +171,12 @@ class _Drill:
         report.expected, report.why_expected = drilled.expected, drilled.why
         try:
             await self._outage(drilled)
-        finally:
+        except BaseException:
+            # Whoever breaks off waits for nothing more, and leaves no fault behind.
             if self._begun:
-                await self._recover(drilled)
+                await asyncio.to_thread(drilled.injection.end, self._world)
+            raise
+        await self._recover(drilled)
         with self._phase("failback") as said:
             said.append(await self._failback(drilled))
         await asyncio.sleep(settings.after_s)
@@ -231,36 +238,23 @@ class _Drill:
     async def _failback(self, drilled: Outage) -> str:
         if self._watch.agreed is None:
             return "skipped: no region answers GET /api/v1/failover"
-        plans = [p for p in self._plans() if p.kind == "failover"]
-        if not plans:
+        regions = {plan.region for plan in self._plans()}
+        if not regions:
             return "nothing was failed over"
         failover = self._topology.failover
-        limit_s = (
-            60 + failover.interval_s * failover.successes + len(failover.weights) * (failover.dwell_s + 5)
+        shares_s = len(failover.weights) * (failover.dwell_s + _SHARE_S)
+        limit_s = _READMIT_S + failover.interval_s * failover.successes + shares_s
+        await self._until(
+            lambda: returned(self._agreed(), regions) or given_up(self._agreed(), regions), limit_s
         )
-        regions = {plan.region for plan in plans}
-        if not await self._until(lambda: self._back(regions), limit_s):
-            self._report.broken.append(f"failback: {self._stuck(regions)}")
-            return "not given back in time"
+        if not returned(self._agreed(), regions):
+            self._report.broken.append(f"failback: {where(self._agreed(), regions)}")
+            return "not given back"
         self._report.failback_s = round(self._history.now_s() - self._report.ended_s, 2)
         return f"all shares are given back to {', '.join(sorted(regions))}"
 
-    def _back(self, regions: set[str]) -> bool:
-        agreed = self._watch.agreed
-        if agreed is None or regions & {*agreed.plans, *agreed.shares.down, *agreed.shares.weights}:
-            return False
-        return all((plan := agreed.last(r)) is not None and plan.kind == "failback" for r in regions)
-
-    def _stuck(self, regions: set[str]) -> str:
-        agreed = self._watch.agreed
-        assert agreed is not None
-        last = [agreed.plans.get(region) or agreed.last(region) for region in sorted(regions)]
-        return "; ".join(
-            f"{p.region} is at {p.steps[p.at].kind} {p.steps[p.at].value or ''}".strip()
-            + (f": {p.why}" if p.why else "")
-            for p in last
-            if p is not None
-        )
+    def _agreed(self) -> Agreed:
+        return self._watch.agreed or Agreed()
 
     def _plans(self) -> list[Plan]:
         # What regions say is since when: clocks of one machine, and a plan is begun after its fault.
@@ -295,6 +289,12 @@ class _Drill:
         recent = [c for c in self._calls(until_s + PATIENCE_S) if until_s - PATIENCE_S <= c.began_s < until_s]
         own = [call for call in recent if call.zone in zones]
         return all(call.served for call in own) and {call.zone for call in own} == zones
+
+    def _ordinary(self) -> bool:
+        """Return whether all zones are served, and no region is left or on its way back."""
+        agreed = self._agreed()
+        away = agreed.plans or agreed.shares.down or agreed.shares.weights
+        return not away and self._well(set(self._topology.zones))
 
     async def _until(self, condition: Callable[[], object], timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s

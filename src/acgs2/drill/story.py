@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from acgs2.drill.outages import Outage
 from acgs2.drill.report import Report
 from acgs2.drill.watch import Watch
-from acgs2.plan import Plan
+from acgs2.plan import Agreed, Plan
 
-__all__ = ["happened"]
+__all__ = ["given_up", "happened", "returned", "told", "where"]
 
 
 def happened(report: Report, drilled: Outage, watch: Watch) -> None:
@@ -43,3 +45,32 @@ def told(plan: Plan) -> str:
     ]
     ended = "" if plan.state == "closed" else f", {plan.state}" + (f" ({plan.why})" if plan.why else "")
     return f"{plan.region}: {', '.join(choices)}{ended}"
+
+
+def returned(agreed: Agreed, regions: Collection[str]) -> bool:
+    """Return whether regions that were left have all of their traffic again."""
+    away = {*agreed.plans, *agreed.shares.down, *agreed.shares.weights}
+    last = [agreed.last(region) for region in regions]
+    return not away & {*regions} and all(p is not None and p.kind == "failback" for p in last)
+
+
+def given_up(agreed: Agreed, regions: Collection[str]) -> bool:
+    """Return whether the failback of one of them was stopped, and none is under way."""
+    last = [agreed.last(region) for region in regions if region not in agreed.plans]
+    return any(p is not None and (p.kind, p.state) == ("failback", "stopped") for p in last)
+
+
+def where(agreed: Agreed, regions: Collection[str]) -> str:
+    """Return how far the last plans of regions are, and what is in their way."""
+    found: list[str] = []
+    for region in sorted(regions):
+        plan = agreed.plans.get(region) or agreed.last(region)
+        if plan is None:
+            found.append(f"{region} has no plan")
+            continue
+        step = plan.steps[plan.at]
+        at = f"{step.kind} {step.value}" if step.value else str(step.kind)
+        found.append(
+            f"{plan.kind} of {region} is {plan.state} at {at}" + (f": {plan.why}" if plan.why else "")
+        )
+    return "; ".join(found)
