@@ -16,6 +16,7 @@ __all__ = ["main"]
 #: Command, the module that has it, and what it is for. Adding a command is adding a line.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Bring up regions, write everywhere, cut links, kill one; show what is where."),
+    "drill": ("drill", "Break a region under load; see what clients see, and what was lost: nothing."),
     "up": ("up", "Bring the regions of a topology up on this machine, or go on with them."),
     "down": ("down", "Stop every process of a cluster."),
     "status": ("status", "Show regions, links, zones and where their data is."),

@@ -16,12 +16,12 @@ import psycopg
 from acgs2.api.tokens import mint
 from acgs2.drill.checker import Verdict, agreement, judge, missing
 from acgs2.drill.history import History, Operation
+from acgs2.drill.lag import lags
 from acgs2.drill.workload import Client
 from acgs2.local.cluster import Cluster
 from acgs2.model import entities
 from acgs2.model.entity import Residency
 from acgs2.residency import decide, register_of
-from acgs2.store.templates import fragments
 
 __all__ = ["Report", "run_demo"]
 
@@ -82,7 +82,7 @@ async def run_demo(cluster: Cluster, seconds: float, say: Say, rng: Random) -> R
             report.verdict = judge(databases, history.operations)
             report.placement = _placement(databases)
             report.conflicts = _conflicts(databases)
-            report.lag = _lag(cluster, databases)
+            report.lag = lags(cluster.state.topology, databases, 60)
             await _kill(cluster, clients, tenants, history, databases, report, say)
     finally:
         for client in clients.values():
@@ -202,26 +202,6 @@ def _conflicts(databases: Mapping[str, psycopg.Connection[Any]]) -> list[dict[st
             )
             row["kept_in"].append(region)
     return list(rows.values())
-
-
-def _lag(cluster: Cluster, databases: Mapping[str, psycopg.Connection[Any]]) -> list[dict[str, Any]]:
-    delays = {frozenset((n.a, n.b)): n.rtt_ms / 2 for n in cluster.state.topology.links()}
-    rows: list[dict[str, Any]] = []
-    for region, conn in databases.items():
-        for source, samples, p50_ms, p99_ms in conn.execute(
-            fragments("api.sql")["lag"].encode(), {"window_s": 60}
-        ).fetchall():
-            rows.append(
-                {
-                    "from": source,
-                    "to": region,
-                    "samples": samples,
-                    "link_ms": delays[frozenset((source, region))],
-                    "p50_ms": round(p50_ms, 1),
-                    "p99_ms": round(p99_ms, 1),
-                }
-            )
-    return rows
 
 
 async def _kill(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +25,7 @@ __all__ = [
     "Lossy",
     "NotBegun",
     "Slow",
+    "Together",
 ]
 
 
@@ -71,6 +74,55 @@ class Injection(ABC):
     @abstractmethod
     def end(self, world: World) -> str | None:
         """Undo it, or leave it to the cluster; safe to repeat."""
+
+
+@dataclass(frozen=True)
+class Together(Injection):
+    """Several faults that are one: they begin at the same moment, and it bit where each of them did.
+
+    Args:
+        what: is done, in words.
+        faults: of which it is made.
+        about: the regions that it is done to.
+    """
+
+    what: str
+    faults: tuple[Injection, ...]
+    about: tuple[str, ...]
+    name = "together"
+
+    @property
+    def target(self) -> str:
+        """Return to which regions."""
+        return " and ".join(self.about)
+
+    @property
+    def did(self) -> str:
+        """Return what is done."""
+        return f"{self.what} {self.target}"
+
+    @property
+    def down(self) -> frozenset[str]:
+        """Return what any of them takes."""
+        return frozenset[str]().union(*(fault.down for fault in self.faults))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Return what any of them needs."""
+        return frozenset[str]().union(*(fault.needs for fault in self.faults))
+
+    def begin(self, world: World) -> str | None:
+        """Begin all; what is said of the first stands for all."""
+        return self._all([lambda f=fault: f.begin(world) for fault in self.faults])
+
+    def end(self, world: World) -> str | None:
+        """End all."""
+        return self._all([lambda f=fault: f.end(world) for fault in self.faults])
+
+    def _all(self, acts: list[Callable[[], str | None]]) -> str | None:
+        with ThreadPoolExecutor(len(acts)) as pool:
+            said = list(pool.map(lambda act: act(), acts))
+        return f"{len(said)} of {len(said)}: {said[0]}" if all(said) else None
 
 
 @dataclass(frozen=True)

@@ -134,16 +134,22 @@ class History:
             self._write("invoke", {n: v for n, v in asdict(made).items() if n not in names})
             return number
 
-    def complete(self, number: int, outcome: Outcome, answer: Mapping[str, Any]) -> Operation:
-        """Note what came of a request; one that is never completed may have happened."""
+    def complete(
+        self, number: int, outcome: Outcome, answer: Mapping[str, Any], *, region: str = ""
+    ) -> Operation:
+        """Note what came of a request; one that is never completed may have happened.
+
+        Who sends through the edge learns which `region` it was from the answer.
+        """
         with self._lock:
             # What may yet happen has no end.
             completed_s = float("inf") if outcome == "info" else self.now_s()
-            done = replace(
-                self._operations[number], completed_s=completed_s, outcome=outcome, answer=dict(answer)
-            )
+            was = self._operations[number]
+            region = region or was.region
+            done = replace(was, completed_s=completed_s, outcome=outcome, answer=dict(answer), region=region)
             self._operations[number] = done
-            self._write(outcome, {"number": number, "at_s": self.now_s(), "answer": done.answer})
+            found = {"number": number, "at_s": self.now_s(), "answer": done.answer, "region": region}
+            self._write(outcome, found)
             return done
 
     def note_fault(self, fault: Fault) -> None:
@@ -204,8 +210,13 @@ def read_history(path: Path) -> History:
             faults.append(Fault(**body))
         else:
             completed_s = float("inf") if event == "info" else body["at_s"]
+            was = operations[body["number"]]
             operations[body["number"]] = replace(
-                operations[body["number"]], completed_s=completed_s, outcome=event, answer=body["answer"]
+                was,
+                completed_s=completed_s,
+                outcome=event,
+                answer=body["answer"],
+                region=body.get("region", was.region),
             )
     return History.of(operations.values(), losses["loss"], faults, losses["death"])
 

@@ -159,7 +159,7 @@ class World:
                 for key, rows in kept[entity].items()
                 if any(row["zone"] in paired for row in rows.values())
             }
-            for entity in ("tenant", "user_profile", "tenant_config", "audit_event")
+            for entity in ("tenant", "user_profile", "tenant_config", "audit_event", "agent", "message")
             if entity in kept
         }
         return Loss(region, at_s, tuple(sorted(exposed)), tuple(answered), survivors)

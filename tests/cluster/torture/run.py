@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from acgs2.drill.checks import Broken, agreement, judge, misheld
+from acgs2.drill.checks import Broken, judge
 from acgs2.drill.crew import Crew, makers_of
 from acgs2.drill.history import History
 from acgs2.drill.nemesis import Nemesis, Terrain, plan_faults
 from acgs2.drill.plan import RightsPlan, stock_of
+from acgs2.drill.settle import calm
 from acgs2.drill.states import Final, read_final
 from acgs2.drill.workload import Act
 from acgs2.drill.world import World, wait_until
@@ -151,24 +152,13 @@ def _agree(world: World, report: Report, say: Say) -> None:
     began_s = time.monotonic()
     topology = world.state.topology
 
-    def calm() -> bool:
-        pending = b"""
-            SELECT (SELECT count(*) FROM acgs.due) + (SELECT count(*) FROM acgs.sweep) + (SELECT count(*) FROM acgs.provision)
-                + (SELECT count(*) FROM acgs.acquisition) + (SELECT count(*) FROM acgs.quarantine)
-                + (SELECT count(*) FROM acgs.move WHERE done_at IS NULL)"""
-        with world.databases() as found:
-            if any(conn.execute(pending).fetchone() != (0,) for conn in found.values()):
-                return False
-            final = read_final(topology, found, traced=False)
-        return not any(agreement(final)) and not any(misheld(final))
-
-    agreed = wait_until(calm, AGREE_S, every_s=0.5)
+    agreed = wait_until(lambda: calm(world), AGREE_S, every_s=0.5)
     if not agreed:
         report.repaired = True
         say("no agreement yet: acgs2 repair of every region")
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda r: world.ask(r, "POST", "/api/v1/repair", timeout_s=AGREE_S), world.regions))
-        agreed = wait_until(calm, AGREE_S, every_s=0.5)
+        agreed = wait_until(lambda: calm(world), AGREE_S, every_s=0.5)
     if agreed:
         report.agreed_s = round(time.monotonic() - began_s, 1)
     with world.databases() as found:

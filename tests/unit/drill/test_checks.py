@@ -376,3 +376,23 @@ def test_a_history_is_read_again_as_it_was_written(tmp_path: Path) -> None:
     assert again.faults == history.faults
     path.write_text(path.read_text(encoding="utf-8") + '{"event": "inv', encoding="utf-8")
     assert len(read_history(path).operations) == 4
+
+
+def test_an_acknowledged_message_is_delivered_and_shown_once() -> None:
+    sent = op("append", 1, entity="message", key="m", sent={"content": "hello"})
+    taken = op("receive", 2, entity="message", key="m", sent={"attempt": 1})
+    other = op("receive", 2, entity="message", key="n")
+
+    def broken(*operations: Operation) -> set[str]:
+        fields = {f.name: None for f in entities()["message"].fields}
+        row = _row("m") | fields | {"tenant_id": TENANT, "content": "hello"}
+        states = final({"message": {"m": row}})
+        return {b.check for b in judge(History.of(operations), states)}
+
+    assert broken(sent, taken) == set()
+    assert broken(sent) == set(), "nobody listened"
+    assert broken(sent, taken, replace(taken, number=99)) == {"shown-once"}
+    assert broken(sent, replace(sent, key="n"), taken) >= {"delivered"}
+    assert broken(sent, taken, other) == {"shown-once"}, "nobody sent it"
+    unknown = replace(sent, key="u", outcome="info")
+    assert broken(sent, taken, unknown) == set()

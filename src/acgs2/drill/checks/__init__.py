@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from acgs2.drill.checks.base import Broken, Case
 from acgs2.drill.checks.fields import compared_and_set, counters, latest, sets
+from acgs2.drill.checks.messages import delivered, shown_once
 from acgs2.drill.checks.records import agreement, appended, created, durable, erased, unforeseen
 from acgs2.drill.checks.rights import acts, misheld, residency
 from acgs2.drill.checks.sessions import sessions
@@ -28,6 +29,8 @@ CHECKS: Mapping[str, Callable[[Case], Iterator[Broken]]] = {
     "compared-and-set": compared_and_set,
     "acts": acts,
     "sessions": sessions,
+    "delivered": delivered,
+    "shown-once": shown_once,
     "unforeseen": unforeseen,
 }
 

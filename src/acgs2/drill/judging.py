@@ -1,0 +1,75 @@
+"""Judges a drill from its history and from all that regions hold once they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from acgs2.drill.canary import canaries_of, sent_astray, sweep
+from acgs2.drill.checks import judge
+from acgs2.drill.leaders import Claim, two_leaders
+from acgs2.drill.report import Report
+from acgs2.drill.settle import calm
+from acgs2.drill.states import read_final
+from acgs2.drill.world import World, wait_until
+
+__all__ = ["judge_run"]
+
+_AGREE_S = 60.0
+#: In which list of a report the findings of a check are; those of all others are promises that were broken.
+_LISTS = {
+    "created": "lost",
+    "durable": "lost",
+    "appended": "lost",
+    "sets": "lost",
+    "delivered": "undelivered",
+    "shown-once": "duplicates",
+    "residency": "misplaced",
+}
+
+
+def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -> None:
+    """Wait until regions agree, read all that they hold, and note in the report what was not kept.
+
+    Args:
+        report: of the drill; its lists are added to.
+        world: the cluster, and the history of the drill.
+        run: what every text of the drill begins with.
+        claims: when regions said that they lead.
+    """
+    history = world.history
+    began_s = history.now_s()
+    if wait_until(lambda: calm(world), _AGREE_S, every_s=0.5):
+        report.converged_s = round(history.now_s() - began_s, 2)
+    with world.databases() as found:
+        final = read_final(world.state.topology, found)
+        astray = sent_astray(found, datetime.fromisoformat(report.began_at))
+    ours = {
+        region: {name: where for name, where in texts.items() if name.startswith(run)}
+        for region, texts in final.traces.items()
+    }
+    final = replace(final, traces=ours)
+    canaries = canaries_of(history.operations, world.state.topology, datetime.now(UTC))
+    swept = sweep(world.state, ours, canaries, run)
+    for broken in judge(history, final):
+        if broken.check in _LISTS:
+            getattr(report, _LISTS[broken.check]).append(broken.what)
+        else:
+            report.broken.append(f"{broken.check}: {broken.what}")
+    report.misplaced = sorted({*report.misplaced, *swept.misplaced, *astray})
+    report.broken += [f"leaders: {what}" for what in two_leaders(claims)]
+    report.broken += _apart(world)
+    report.canaries, report.canaries_found = len(canaries), len(swept.found)
+    report.swept_bytes = swept.swept_bytes
+
+
+def _apart(world: World) -> list[str]:
+    """Return which regions go by something else than the newest that any goes by, now that all are whole."""
+    known = {region: world.health(region).get("governance", {}).get("versions") for region in world.regions}
+    newest = max((each for each in known.values() if each), key=lambda each: sum(each.values()), default={})
+    return [
+        f"governance: {region} goes by {versions}, others by {newest}"
+        for region, versions in known.items()
+        if versions != newest
+    ]

@@ -1,0 +1,173 @@
+"""A drill on a real cluster is passed; the same on one that was broken on purpose is not, and says why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from tests.cluster.conftest import folder
+from tests.cluster.torture.test_torture import processes_in
+
+from acgs2.drill.report import Event, Report
+from acgs2.drill.run import Settings, run_drill
+from acgs2.local.cluster import Cluster, up
+from acgs2.topology import locate
+
+WEST, CENTRAL, SG = "eu-west-1", "eu-central-1", "ap-southeast-1"
+SHORT = Settings(rate_per_s=20, steady_s=3, hold_s=6, limit_s=40, after_s=2)
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Cluster]:
+    """The built-in topology, with short dwells; how fast a shared machine is, is not what is tested here."""
+    with folder() as path:
+        body = yaml.safe_load(locate("local").read_text(encoding="utf-8"))
+        body["failover"] |= {"dwell_s": 1, "gate": {"p99_ms": 10_000}}
+        body["objectives"] |= {"p99_ms": 10_000, "lag_s": 5}
+        (path / "topology.yaml").write_text(yaml.safe_dump(body), encoding="utf-8")
+        running = up(path / "topology.yaml", path / "state")
+        try:
+            yield running
+        finally:
+            running.down()
+        assert not processes_in(path)
+
+
+def drilled(
+    cluster: Cluster, fault: str, region: str = WEST, at: Callable[[str], None] = lambda phase: None
+) -> Report:
+    """Run a short drill; `at` is told every phase as it begins."""
+
+    def say(event: Event) -> None:
+        print(f"{event.at_s:7.1f} s  {event.what}")
+        if event.kind == "phase":
+            at(event.what)
+
+    return asyncio.run(run_drill(cluster, fault, region, SHORT, say, lambda line: None))
+
+
+def ask(cluster: Cluster, region: str, *statements: str) -> list[Any]:
+    """Carry statements out as the superuser, past all triggers; returns the rows of the last."""
+    with psycopg.connect(cluster.state.dsn(region, "postgres"), autocommit=True) as conn:
+        conn.execute(b"SET session_replication_role = replica")
+        cursor = None
+        for statement in statements:
+            cursor = conn.execute(statement.encode())
+        return cursor.fetchall() if cursor is not None and cursor.description else []
+
+
+def test_a_region_is_killed_and_nothing_is_lost(local: Cluster) -> None:
+    report = drilled(local, "kill")
+    assert report.missed == []
+    assert report.bitten
+    assert report.failover_s is not None
+    assert report.failover_s < 30
+    assert report.acknowledged_writes > 50
+    assert report.acknowledged_messages > 20
+    assert report.canaries_found > 50, "the search sees what there is"
+    eu = next(zone for zone in report.zones if zone.zone == "eu")
+    assert set(eu.regions["after"]) == {CENTRAL}
+    assert [phase.name for phase in report.phases] == [
+        "preparing",
+        "steady state",
+        "fault",
+        "detection",
+        "failover",
+        "verification",
+        "recovery",
+        "failback",
+        "draining",
+        "judgement",
+    ]
+    assert any("inboxes of eu are served by eu-central-1" in event.what for event in report.events)
+
+
+def test_the_command_says_the_same_and_leaves_what_it_found_running(local: Cluster, tmp_path: Path) -> None:
+    page = tmp_path / "drill.html"
+    command = [sys.executable, "-m", "acgs2.cli", "--state", str(local.state.path), "drill"]
+    command += ["--fault", "witness", "--rate", "20", "--html", str(page), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["missed"]) == (0, []), done.stderr
+    assert report["passed"]
+    assert all(zone["restored_s"] == 0.0 for zone in report["zones"])
+    assert "<svg" in page.read_text(encoding="utf-8")
+    assert local.running()
+
+
+def test_a_filter_that_was_dropped_is_found(local: Cluster) -> None:
+    name = "acgs_eu_west_1_to_ap_southeast_1"
+    ask(local, WEST, f"ALTER PUBLICATION {name} SET TABLE acgs.journal")
+    try:
+        report = drilled(local, "witness")
+    finally:
+        ask(local, WEST, f"ALTER PUBLICATION {name} SET TABLE acgs.journal WHERE ('{SG}' = ANY (targets))")
+    assert not report.passed
+    assert any(f"{SG}: user_profile of eu was sent to it by {WEST}" in what for what in report.misplaced)
+    assert not next(number for number in report.numbers if number.name == "residency").kept
+
+
+def test_a_canary_that_lies_where_it_may_not_is_found(local: Cluster) -> None:
+    """A row of a table that no rule of replication knows of, and what its writing leaves in the log."""
+
+    def carry(phase: str) -> None:
+        if phase == "recovery":
+            ((text,),) = ask(
+                local, WEST, "SELECT content FROM acgs.message WHERE zone = 'eu' ORDER BY hlc DESC LIMIT 1"
+            )
+            ask(local, SG, "CREATE TABLE acgs.aside (told text)", f"INSERT INTO acgs.aside VALUES ('{text}')")
+
+    try:
+        report = drilled(local, "witness", at=carry)
+    finally:
+        ask(local, SG, "DROP TABLE IF EXISTS acgs.aside")
+    assert any("table acgs.aside" in what for what in report.misplaced)
+    assert any("pg_wal" in what for what in report.misplaced)
+
+
+def test_an_acknowledgement_that_was_lost_is_found(local: Cluster) -> None:
+    gone: list[str] = []
+
+    def lose(phase: str) -> None:
+        if phase == "recovery":
+            newest = "SELECT key::text FROM acgs.user_profile WHERE zone = 'eu' ORDER BY hlc DESC OFFSET 20 LIMIT 1"
+            ((key,),) = ask(local, WEST, newest)
+            gone.append(key)
+            for region in local.state.topology.regions:
+                ask(local, region, f"DELETE FROM acgs.user_profile WHERE key = '{key}'")
+
+    report = drilled(local, "witness", at=lose)
+    assert not report.passed
+    assert any(gone[0] in what for what in report.lost), report.missed
+
+
+def test_a_message_that_was_lost_before_it_was_taken_is_found(local: Cluster) -> None:
+    """What was acknowledged and is in no inbox: its delivery is gone, in whichever region it is served."""
+
+    def lose(phase: str) -> None:
+        if phase == "recovery":
+            for region in (WEST, CENTRAL):
+                ask(
+                    local,
+                    region,
+                    "CREATE FUNCTION acgs.lose() RETURNS trigger LANGUAGE plpgsql AS"
+                    " 'BEGIN IF random() < 0.3 THEN RETURN NULL; END IF; RETURN NEW; END'",
+                    "CREATE TRIGGER lose BEFORE INSERT ON acgs.delivery FOR EACH ROW EXECUTE FUNCTION acgs.lose()",
+                    "ALTER TABLE acgs.delivery ENABLE ALWAYS TRIGGER lose",
+                )
+
+    try:
+        report = drilled(local, "witness", at=lose)
+    finally:
+        for region in (WEST, CENTRAL):
+            ask(local, region, "DROP FUNCTION IF EXISTS acgs.lose() CASCADE")
+    assert not report.passed
+    assert report.undelivered

@@ -1,0 +1,61 @@
+"""When a region has its traffic back, and what is said where it has not. Plans as they are carried out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from acgs2.drill.story import given_up, returned, told, where
+from acgs2.plan import Agreed, Note, Plan, failback, failover, judge
+from acgs2.plan.rights import rights_of
+from acgs2.topology import load
+
+LOCAL = load("local")
+WEST = "eu-west-1"
+
+
+def carried(agreed: Agreed, upto: int | None = None) -> Agreed:
+    """Every step done, or so many of them."""
+    done = 0
+    while WEST in agreed.plans and (upto is None or done < upto):
+        plan = agreed.plans[WEST]
+        agreed = agreed.advanced(plan, Note(plan.at, 1, "us-east-1", 2))
+        done += 1
+    return agreed
+
+
+def left(region: str = WEST) -> Plan:
+    rights = rights_of(LOCAL, datetime(2026, 6, 1, tzinfo=UTC))
+    judged = judge([], LOCAL.regions, [], LOCAL.failover)
+    return failover(
+        region, LOCAL, rights, judged, Agreed().shares, {}, plan_id="p1", now_us=1, cause="it is down"
+    )
+
+
+def back() -> Plan:
+    return failback(WEST, LOCAL, plan_id="p2", now_us=2, cause="it is up")
+
+
+def test_it_is_back_when_it_has_every_share_and_not_before() -> None:
+    agreed = carried(Agreed().opened(left()))
+    assert not returned(agreed, {WEST})
+    assert "failover of eu-west-1 is closed" in where(agreed, {WEST})
+    under_way = carried(agreed.opened(back()), 4)
+    assert not returned(under_way, {WEST})
+    assert not given_up(under_way, {WEST})
+    assert where(under_way, {WEST}).endswith("is open at weight 25")
+    assert returned(carried(under_way), {WEST})
+    assert not returned(carried(under_way), {WEST, "us-east-1"})
+
+
+def test_a_stopped_failback_is_given_up_with_its_reason() -> None:
+    agreed = carried(carried(Agreed().opened(left())).opened(back()), 3)
+    plan = agreed.plans[WEST]
+    stopped = agreed.stopped(plan, Note(plan.at, 3, "us-east-1", 2, "its p99 was 3000 ms", good=False))
+    assert given_up(stopped, {WEST})
+    assert not returned(stopped, {WEST})
+    assert where(stopped, {WEST}) == "failback of eu-west-1 is stopped at gate 10: its p99 was 3000 ms"
+
+
+def test_a_plan_says_what_went_where_and_where_the_law_left_nothing() -> None:
+    assert told(carried(Agreed().opened(left())).closed[0]) == "eu-west-1: eu to eu-central-1"
+    assert "sg to us-east-1, open" in told(left("ap-southeast-1"))
