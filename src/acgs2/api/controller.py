@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -29,7 +29,7 @@ from acgs2.plan import (
     Judged,
     Note,
     Plan,
-    Rights,
+    StepKind,
     failback,
     failover,
     judge,
@@ -97,27 +97,29 @@ class Controller:
             voters, server.topology.regions, self.views.observations(), server.topology.failover
         )
 
-    def plan(self, kind: str, region: str, agreed: Agreed, cause: str) -> Plan:
-        """Return the plan of a failover or failback as it would be begun now; raises InputError."""
+    def plan(
+        self, kind: str, region: str, agreed: Agreed, cause: str, outside: Collection[StepKind] = ()
+    ) -> Plan:
+        """Return the plan of a failover or failback as it would be begun now; raises InputError.
+
+        `outside` are steps that others than this server's actors would carry out.
+        """
         topology, now_us = self._server.topology, time.time_ns() // 1000
         plan_id = str(uuid4())
         if kind == "failback":
             return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause)
         lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
-        rights = Rights(
-            {(z, e): frozenset(regions) for (e, z), regions in self._server.rules.residency.items()}
-        )
         return failover(
             region,
             topology,
-            rights,
+            self._server.rights(),
             self.judged,
             agreed.shares,
             lag_s,
             plan_id=plan_id,
             now_us=now_us,
             cause=cause,
-            outside={kind for actor in self._server.actors for kind in actor.kinds},
+            outside={kind for actor in self._server.actors for kind in actor.kinds} | {*outside},
         )
 
     async def begin(self, plan: Plan) -> Agreed:

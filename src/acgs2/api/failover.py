@@ -2,6 +2,7 @@
 
 # Annotations are values here, so that OpenAPI is true.
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -13,13 +14,14 @@ from acgs2.api.door import authenticate, operators_only, principal_of
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
 from acgs2.errors import ConflictError, ForbiddenError, UnavailableError
-from acgs2.plan import Agreed, Judged, Plan
+from acgs2.plan import Agreed, Judged, Plan, StepKind
 
 __all__ = ["HANDLERS"]
 
 Http = Request[Any, Any, Any]
 RegionName = Annotated[str, Meta(max_length=63)]
 Dry = Annotated[bool, QueryParameter(name="dry_run")]
+Outside = Annotated[list[StepKind] | None, QueryParameter(name="outside")]
 _COMMON: dict[str, Any] = {
     "guards": [authenticate, operators_only],
     "tags": ["operations"],
@@ -61,13 +63,17 @@ async def show(request: Http) -> FailoverShown:
 
 @post("/api/v1/failover/{region:str}", status_code=200, summary="Leave a region", **_COMMON)
 async def leave(
-    request: Http, region: Annotated[RegionName, PathParameter(name="region")], dry_run: Dry = False
+    request: Http,
+    region: Annotated[RegionName, PathParameter(name="region")],
+    dry_run: Dry = False,
+    outside: Outside = None,
 ) -> Begun:
     """Move what a region serves to lawful regions; the region that leads carries it out.
 
-    With `dry_run` nothing is begun: the plan says what would be done, and why each target was chosen or not.
+    With `dry_run` nothing is begun: the plan says what would be done, and why each target was chosen or not;
+    `outside` adds steps that are carried out by others, such as `database`.
     """
-    return await _begin(request, "failover", region, dry_run)
+    return await _begin(request, "failover", region, dry_run, (outside or ()) if dry_run else ())
 
 
 @post("/api/v1/failback/{region:str}", status_code=200, summary="Bring a region back", **_COMMON)
@@ -78,7 +84,9 @@ async def come_back(
     return await _begin(request, "failback", region, dry_run)
 
 
-async def _begin(request: Http, kind: str, region: str, dry_run: bool) -> Begun:
+async def _begin(
+    request: Http, kind: str, region: str, dry_run: bool, outside: Sequence[StepKind] = ()
+) -> Begun:
     server: RegionServer = request.app.state.server
     principal = principal_of(request)
     if principal.role != "operator":
@@ -90,7 +98,7 @@ async def _begin(request: Http, kind: str, region: str, dry_run: bool) -> Begun:
     _, agreed = _standing(server)
     if not server.leader.held():
         await server.controller.look()  # judged by what is known here; the one that leads judges anew
-    plan = server.controller.plan(kind, region, agreed, f"operator {principal.name}")
+    plan = server.controller.plan(kind, region, agreed, f"operator {principal.name}", outside)
     if dry_run:
         return Begun(plan, False, await server.controller.rehearse(plan))
     if kind == "failback" and region not in agreed.traffic.down and region not in agreed.traffic.weights:

@@ -64,9 +64,6 @@ class Hands:
         self._acts: Mapping[StepKind, Callable[[Plan, Step], Awaitable[str]]] = {
             StepKind.CONFIRM: self._confirm,
             StepKind.FENCE: self._fence,
-            StepKind.CAPACITY: self._outside,
-            StepKind.MESH: self._outside,
-            StepKind.DATABASE: self._outside,
             StepKind.INBOXES: self._inboxes,
             StepKind.VERIFY: self._verify,
             StepKind.HOLD_DOWN: self._hold_down,
@@ -84,7 +81,8 @@ class Hands:
             UnavailableError: it can be tried again.
         """
         try:
-            return await self._acts[step.kind](plan, step)
+            said = [await act(plan, step)] if (act := self._acts.get(step.kind)) is not None else []
+            return "; ".join([*said, *await self._outside(plan, step)])
         finally:
             self.waits_for.pop(plan.region, None)
 
@@ -114,13 +112,13 @@ class Hands:
             await asyncio.sleep(_POLL_S)
         return f"its serving lease cannot run any more, after {lease_s:.1f} s"
 
-    async def _outside(self, plan: Plan, step: Step) -> str:
-        """Have whoever acts on the world outside carry it out."""
+    async def _outside(self, plan: Plan, step: Step) -> list[str]:
+        """Have whoever acts on the world outside carry out their part."""
         said: list[str] = []
         for actor in self._server.actors:
             if step.kind in actor.kinds:
                 said += await asyncio.to_thread(actor.act, step, plan, dry_run=False)
-        return "; ".join(said) or "it was so already"
+        return said
 
     async def _inboxes(self, plan: Plan, step: Step) -> str:
         """Wait until another region serves the zone's inboxes; which one, is theirs to agree on."""

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from acgs2.api.actors import actors_of
+from acgs2.api.actors import actors_for
 from acgs2.api.agreement import register_for
 from acgs2.api.audited import Refusals
 from acgs2.api.facts import Facts
@@ -36,7 +36,7 @@ from acgs2.consensus import Documents, Leader, PaxosRegister
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
-from acgs2.plan import Agreed, Observation
+from acgs2.plan import Agreed, Observation, Rights
 from acgs2.store import FlushWatcher
 from acgs2.store.life import Life
 from acgs2.store.templates import fragments
@@ -78,9 +78,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     edge_ca: str | None = None
     #: The key that its own short-lived tokens are made with; without it nothing can be verified.
     controller_key_path: str | None = None
-    #: Who acts on the world outside in a plan, `module:factory`: called with topology and `actor_settings`.
-    actors: tuple[str, ...] = ()
-    actor_settings: dict[str, Any] = {}
+    #: What there is of the topology in the cloud (cloud.yaml): plans act on it too.
+    cloud: str | None = None
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
 
@@ -200,7 +199,12 @@ class RegionServer:
         )
         #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
         self.inboxes = inboxes_for(self)
-        self.actors = actors_of(config.actors, topology, config.actor_settings)
+        self.actors = actors_for(
+            Path(config.cloud) if config.cloud else None,
+            topology,
+            lambda: self.participation.agreed,
+            self.rights,
+        )
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
 
@@ -225,6 +229,10 @@ class RegionServer:
             {(entity, zone): tuple(by_consent) for entity, zone, _, by_consent in rows},
             {name: tuple(pair) for name, pair in zones},
         )
+
+    def rights(self) -> Rights:
+        """Return who may hold what, as the database last said it."""
+        return Rights({(z, e): frozenset(regions) for (e, z), regions in self.rules.residency.items()})
 
     def peers_for(self, zone: str) -> Sequence[str]:
         """Return the regions that must have a write of a zone before it is acknowledged."""

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from acgs2.cli.shared import JSON, any_region, call, cluster, console, emit, table
-from acgs2.errors import AcgsError, RuntimeFault
+from acgs2.errors import AcgsError, InputError, RuntimeFault
 
 if TYPE_CHECKING:
     from acgs2.local.cluster import Cluster
 
 _DRY = typer.Option(False, "--dry-run", help="Only say what would be done, and why.")
+_CLOUD = typer.Option(
+    "",
+    "--cloud",
+    metavar="FILE",
+    help="With --dry-run: a cloud.yaml whose every call is shown.",
+)
 _WAIT = typer.Option(True, "--wait/--no-wait", help="Show each step as it is done, until the plan is over.")
 _POLL_S = 0.3
 
@@ -30,6 +36,7 @@ def app_for(name: str) -> typer.Typer:
 def failover(
     region: str = typer.Argument("", metavar="[REGION]", help="The region to leave; none shows all plans."),
     dry_run: bool = _DRY,
+    cloud: str = _CLOUD,
     wait: bool = _WAIT,
     as_json: bool = JSON,
 ) -> None:
@@ -42,12 +49,13 @@ def failover(
     if not region:
         _show(as_json)
         return
-    _begin("failover", region, dry_run, wait, as_json)
+    _begin("failover", region, dry_run, cloud, wait, as_json)
 
 
 def failback(
     region: str = typer.Argument(..., metavar="REGION", help="The region to bring back."),
     dry_run: bool = _DRY,
+    cloud: str = _CLOUD,
     wait: bool = _WAIT,
     as_json: bool = JSON,
 ) -> None:
@@ -56,16 +64,26 @@ def failback(
     A region that is well again is brought back without being asked for, unless its last failback was stopped
     by a gate. Exit status 1 when the plan was stopped.
     """
-    _begin("failback", region, dry_run, wait, as_json)
+    _begin("failback", region, dry_run, cloud, wait, as_json)
 
 
-def _begin(kind: str, region: str, dry_run: bool, wait: bool, as_json: bool) -> None:
+def _begin(kind: str, region: str, dry_run: bool, cloud: str, wait: bool, as_json: bool) -> None:
     found = cluster()
+    if cloud and not dry_run:
+        raise InputError(
+            "cloud-without-dry-run",
+            "Regions act on the cloud by themselves: --cloud only shows what they would do.",
+            hint="Add --dry-run, or give regions the file in their configuration.",
+        )
     leader = _state(found)["leader"] or ""
     path = f"/api/v1/{kind}/{region}"
-    params = {"dry_run": "true"} if dry_run else None
+    params: dict[str, Any] | None = {"dry_run": "true"} if dry_run else None
+    if params and cloud and kind == "failover":
+        params["outside"] = ["capacity", "mesh", "database"]
     begun = any_region(found, leader, lambda each: call(found, each, "POST", path, params=params))
     plan = begun["plan"]
+    if cloud:
+        begun["calls"] += _rehearsed(found, cloud, plan)
     if dry_run or not wait:
         if as_json:
             emit(begun)
@@ -82,6 +100,24 @@ def _begin(kind: str, region: str, dry_run: bool, wait: bool, as_json: bool) -> 
         emit(ended)
     if ended["state"] != "closed":
         raise typer.Exit(1)
+
+
+def _rehearsed(found: Cluster, file: str, shown: dict[str, Any]) -> list[str]:
+    """Return every call that a plan would make in the cloud, step by step; raises InputError."""
+    import msgspec
+
+    from acgs2.drivers.actors import actors_in
+    from acgs2.plan import Plan, agreed_of
+
+    plan = msgspec.convert(shown, Plan)
+    agreed = agreed_of(_state(found)["agreed"])
+    actors = actors_in(found.state.topology, file, agreed=lambda: agreed.opened(plan))
+    calls: list[str] = []
+    for step, as_shown in zip(plan.steps, shown["steps"], strict=True):
+        for actor in actors:
+            if step.kind in actor.kinds:
+                calls += [f"{_step(as_shown)}: {line}" for line in actor.act(step, plan, dry_run=True)]
+    return calls
 
 
 def _follow(found: Cluster, plan: dict[str, Any], *, quiet: bool) -> dict[str, Any]:

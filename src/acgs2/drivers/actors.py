@@ -1,4 +1,4 @@
-"""Who carries the steps of a plan out in the cloud, each behind one small interface.
+"""Who carries the steps of a plan out in the cloud: see `acgs2.api.actors`.
 
 An act looks first and changes only what differs, so whoever leads next may repeat it. It returns a line for
 every call that it made, or would make.
@@ -8,32 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
+from acgs2.api.actors import Actor
 from acgs2.drivers.cloud import Cloud, load
 from acgs2.plan import Rights, rights_of
-from acgs2.plan.steps import Agreed, Plan, Step, StepKind
+from acgs2.plan.steps import Agreed
 from acgs2.topology import Topology
 
-__all__ = ["Actor", "actors_in", "actors_of"]
-
-
-class Actor(Protocol):
-    """Carries some kinds of steps out."""
-
-    @property
-    def kinds(self) -> frozenset[StepKind]:
-        """The steps that it has a part in; every other is none of its business."""
-        ...
-
-    def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
-        """Do a step, which may take minutes, or only say what would be done.
-
-        Raises:
-            UnavailableError: not now; to be tried again.
-            AcgsError: not at all, until somebody has done something about it.
-        """
-        ...
+__all__ = ["actors_in", "actors_of"]
 
 
 def actors_of(
