@@ -141,6 +141,7 @@ TRIO = """
 name: trio
 domain: acgs2.example
 constitution: {id: cdd01ef066bc6cf2}
+failover: {automatic: false}
 regions:
   eu-west-1: {country: IE}
   eu-central-1: {country: DE}

@@ -30,6 +30,7 @@ _LOG = get_logger("acgs2.failover")
 _MARGIN = 1.1
 _POLL_S = 0.1
 _INBOXES_S = 20.0
+_VERIFY_S = 120.0
 
 
 class InTheWay(Exception):
@@ -133,7 +134,19 @@ class Hands:
 
     async def _verify(self, plan: Plan, step: Step) -> str:
         """Write and read through the edge as a client does; or see it refuse, where the law leaves nobody."""
-        return await self._synthetic.verify(plan, step)
+        deadline_s = boottime_s() + _VERIFY_S
+        while True:
+            try:
+                return await self._synthetic.verify(plan, step)
+            except UnavailableError as error:
+                judged = self._judged().get(plan.region)
+                asked_for = plan.kind == "failback" or plan.cause.startswith("operator")
+                if judged is not None and judged.state == "up" and not asked_for:
+                    # Whoever was to take over is away itself: the region is let in again instead.
+                    raise InTheWay(f"{plan.region} is up again. {error.message}") from error
+                if boottime_s() > deadline_s:
+                    raise InTheWay(error.message) from error
+                self.waits_for[plan.region] = error.message
 
     async def _hold_down(self, plan: Plan, _: Step) -> str:
         while True:

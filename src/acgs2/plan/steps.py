@@ -14,7 +14,7 @@ import msgspec
 
 __all__ = ["Agreed", "Choice", "Note", "Plan", "Shares", "Step", "StepKind", "agreed_of", "document_of"]
 
-_CLOSED_KEPT = 20
+_CLOSED_KEPT = 8
 
 
 class StepKind(StrEnum):
