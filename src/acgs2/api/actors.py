@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from acgs2.errors import InputError
-from acgs2.plan import Plan, Step, StepKind
+from acgs2.plan import Agreed, Plan, Rights, Step, StepKind
 from acgs2.topology import Topology
 
 __all__ = ["Actor", "actors_of"]
@@ -16,7 +16,10 @@ __all__ = ["Actor", "actors_of"]
 class Actor(Protocol):
     """Carries out steps of some kinds; every act may be repeated, and changes only what differs."""
 
-    kinds: Collection[StepKind]
+    @property
+    def kinds(self) -> Collection[StepKind]:
+        """Return the steps that it has a part in."""
+        ...
 
     def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
         """Bring the world to what a step says and return each call that was made, or would be.
@@ -28,8 +31,21 @@ class Actor(Protocol):
         ...
 
 
-def actors_of(names: Sequence[str], topology: Topology, settings: Mapping[str, Any]) -> list[Actor]:
+def actors_of(
+    names: Sequence[str],
+    topology: Topology,
+    settings: Mapping[str, Any],
+    agreed: Callable[[], Agreed],
+    rights: Callable[[], Rights],
+) -> list[Actor]:
     """Return the actors that a configuration names as `module:factory`.
+
+    Args:
+        names: of the factories; each is called with all that follows.
+        topology: regions, zones and limits.
+        settings: what else there is to know.
+        agreed: what is agreed on traffic when a step is done.
+        rights: who may hold what then.
 
     Raises:
         InputError: there is no such factory (`actor-unknown`).
@@ -45,5 +61,5 @@ def actors_of(names: Sequence[str], topology: Topology, settings: Mapping[str, A
                 f"There is no {name}: {error}.",
                 hint="Name it module:factory; the extra that it needs must be installed.",
             ) from error
-        found += made(topology, settings)
+        found += made(topology, settings, agreed=agreed, rights=rights)
     return found

@@ -29,7 +29,6 @@ from acgs2.plan import (
     Judged,
     Note,
     Plan,
-    Rights,
     failback,
     failover,
     judge,
@@ -96,13 +95,10 @@ class Controller:
         if kind == "failback":
             return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause)
         lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
-        rights = Rights(
-            {(z, e): frozenset(regions) for (e, z), regions in self._server.rules.residency.items()}
-        )
         return failover(
             region,
             topology,
-            rights,
+            self._server.rights,
             self.judged,
             agreed.shares,
             lag_s,

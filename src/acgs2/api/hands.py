@@ -63,9 +63,6 @@ class Hands:
         self._acts: Mapping[StepKind, Callable[[Plan, Step], Awaitable[str]]] = {
             StepKind.CONFIRM: self._confirm,
             StepKind.FENCE: self._fence,
-            StepKind.CAPACITY: self._outside,
-            StepKind.MESH: self._outside,
-            StepKind.DATABASE: self._outside,
             StepKind.INBOXES: self._inboxes,
             StepKind.VERIFY: self._verify,
             StepKind.HOLD_DOWN: self._hold_down,
@@ -76,13 +73,14 @@ class Hands:
         }
 
     async def act(self, plan: Plan, step: Step) -> str:
-        """Do a step and return what came of it.
+        """Do a step, first here and then outside, and return what came of it.
 
         Raises:
             InTheWay: the plan is to be stopped.
             UnavailableError: it can be tried again.
         """
-        return await self._acts[step.kind](plan, step)
+        here = [await self._acts[step.kind](plan, step)] if step.kind in self._acts else []
+        return "; ".join([*here, *await self._outside(plan, step)]) or "it was so already"
 
     async def _confirm(self, plan: Plan, _: Step) -> str:
         if plan.cause.startswith("operator"):
@@ -110,13 +108,13 @@ class Hands:
             await asyncio.sleep(_POLL_S)
         return f"its serving lease cannot run any more, after {lease_s:.1f} s"
 
-    async def _outside(self, plan: Plan, step: Step) -> str:
-        """Have whoever acts on the world outside carry it out."""
+    async def _outside(self, plan: Plan, step: Step) -> list[str]:
+        """Have whoever acts on the world outside carry it out; return their lines."""
         said: list[str] = []
         for actor in self._server.actors:
             if step.kind in actor.kinds:
                 said += await asyncio.to_thread(actor.act, step, plan, dry_run=False)
-        return "; ".join(said) or "it was so already"
+        return said
 
     async def _inboxes(self, plan: Plan, step: Step) -> str:
         """Wait until another region serves the zone's inboxes; which one, is theirs to agree on."""

@@ -36,7 +36,7 @@ from acgs2.consensus import Documents, Leader, PaxosRegister
 from acgs2.consensus.voters import DatabaseVoter
 from acgs2.errors import InputError, UnavailableError
 from acgs2.model.clock import Offset
-from acgs2.plan import Agreed, Observation
+from acgs2.plan import Agreed, Observation, Rights
 from acgs2.store import FlushWatcher
 from acgs2.store.life import Life
 from acgs2.store.templates import fragments
@@ -200,7 +200,13 @@ class RegionServer:
         )
         #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
         self.inboxes = inboxes_for(self)
-        self.actors = actors_of(config.actors, topology, config.actor_settings)
+        self.actors = actors_of(
+            config.actors,
+            topology,
+            config.actor_settings,
+            lambda: self.participation.agreed,
+            lambda: self.rights,
+        )
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
 
@@ -209,6 +215,11 @@ class RegionServer:
         if isinstance(self.register, PaxosRegister):
             return self.register.members.names
         return [name for name, region in self.topology.regions.items() if region.voter]
+
+    @property
+    def rights(self) -> Rights:
+        """Return who may hold what, as the database last said it."""
+        return Rights({(z, e): frozenset(regions) for (e, z), regions in self.rules.residency.items()})
 
     @property
     def standing(self) -> tuple[int, Agreed] | None:
