@@ -24,7 +24,7 @@ from acgs2.plan.steps import Plan, Step, StepKind
 
 LEFT, TARGET, OTHER = "us-east-1", "eu-west-1", "eu-central-1"
 OPEN, CLOSED = ("sg-00000001",), ("sg-0000000c",)
-QUICK = Patience(deadline_s=1, base_s=0.01, cap_s=0.05, settle_s=5, poll_s=0.01)
+QUICK = Patience(deadline_s=1, base_s=0.01, cap_s=0.05, settle_s=60, poll_s=0.01)
 STEP = Step(StepKind.DATABASE, "us", TARGET)
 PLAN = Plan("p1", "failover", LEFT, "test", 0, (STEP, Step(StepKind.READMIT), Step(StepKind.CLOSE)))
 MOVES = r"(Failover|Switchover)GlobalCluster$"
@@ -226,7 +226,7 @@ def test_a_writer_that_does_not_hand_over_is_asked_again_and_left_by_decision_on
         act(servers.actor(patience=Patience(0.1, 0.01, 0.05, settle_s=0.5, poll_s=0.01)))
     assert set(servers.moves()) == {"Switchover"}
     assert servers.groups(LEFT) == CLOSED
-    act(servers.actor(data_loss="allow", patience=Patience(0.1, 0.01, 0.05, settle_s=5, poll_s=0.01)))
+    act(servers.actor(data_loss="allow", patience=Patience(0.1, 0.01, 0.05, settle_s=60, poll_s=0.01)))
     assert servers.writer == TARGET
     assert servers.moves()[-1] == "Failover"
 

@@ -27,7 +27,8 @@ from acgs2.topology import load
 LOCAL = load("local")
 RIGHTS = rights_of(LOCAL, datetime(2026, 12, 1, tzinfo=UTC))
 LEFT, TARGET = "eu-west-1", "eu-central-1"
-PLAN = failover(LEFT, LOCAL, RIGHTS, {}, Shares(), {}, plan_id="p1", now_us=0, cause="test")
+ALL = frozenset(StepKind)
+PLAN = failover(LEFT, LOCAL, RIGHTS, {}, Shares(), {}, plan_id="p1", now_us=0, cause="test", outside=ALL)
 BACK = failback(LEFT, LOCAL, plan_id="p2", now_us=0, cause="test")
 ISTIO = "networking.istio.io/v1"
 

@@ -1,58 +1,65 @@
-"""Who acts on the world outside in a plan: a server knows no cloud, and is given who does by a file."""
+"""Who acts on the world outside in a plan: named in the configuration, so that a server knows no cloud."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from acgs2.errors import InputError
 from acgs2.plan import Agreed, Plan, Rights, Step, StepKind
 from acgs2.topology import Topology
 
-__all__ = ["Actor", "actors_for"]
-
-_DRIVERS = "acgs2.drivers.actors"
+__all__ = ["Actor", "actors_of"]
 
 
 class Actor(Protocol):
-    """Carries out steps of some kinds.
-
-    An act looks first and changes only what differs, so whoever leads next may repeat it.
-    """
+    """Carries out steps of some kinds; every act may be repeated, and changes only what differs."""
 
     @property
     def kinds(self) -> Collection[StepKind]:
-        """The steps that it has a part in; every other is none of its business."""
+        """Return the steps that it has a part in."""
         ...
 
     def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
-        """Do a step, which may take minutes, or only say what would be done: a line for every call.
+        """Bring the world to what a step says and return each call that was made, or would be.
 
         Raises:
-            UnavailableError: not now; to be tried again.
-            AcgsError: not at all, until somebody has done something about it; the plan stops.
+            RefusedError: it must not be done; the plan stops.
+            UnavailableError: it can be tried again.
         """
         ...
 
 
-def actors_for(
-    cloud: Path | None, topology: Topology, agreed: Callable[[], Agreed], rights: Callable[[], Rights]
-) -> Sequence[Actor]:
-    """Return who acts for a topology by a cloud.yaml; nobody where there is none.
+def actors_of(
+    names: Sequence[str],
+    topology: Topology,
+    settings: Mapping[str, Any],
+    agreed: Callable[[], Agreed],
+    rights: Callable[[], Rights],
+) -> list[Actor]:
+    """Return the actors that a configuration names as `module:factory`.
+
+    Args:
+        names: of the factories; each is called with all that follows.
+        topology: regions, zones and limits.
+        settings: what else there is to know.
+        agreed: what is agreed on traffic when a step is done.
+        rights: who may hold what then.
 
     Raises:
-        InputError: the file is wrong, or what acts is not installed (`cloud-not-installed`).
+        InputError: there is no such factory (`actor-unknown`).
     """
-    if cloud is None:
-        return ()
-    try:
-        drivers = importlib.import_module(_DRIVERS)
-        return drivers.actors_in(topology, str(cloud), agreed=agreed, rights=rights)  # type: ignore[no-any-return]
-    except ImportError as error:
-        raise InputError(
-            "cloud-not-installed",
-            f"What acts in the cloud is not installed: {error}.",
-            hint="pip install 'acgs2[aws,kubernetes]'",
-        ) from error
+    found: list[Actor] = []
+    for name in names:
+        module, _, factory = name.partition(":")
+        try:
+            made = getattr(importlib.import_module(module), factory)
+        except (ImportError, AttributeError) as error:
+            raise InputError(
+                "actor-unknown",
+                f"There is no {name}: {error}.",
+                hint="Name it module:factory; the extra that it needs must be installed.",
+            ) from error
+        found += made(topology, settings, agreed=agreed, rights=rights)
+    return found

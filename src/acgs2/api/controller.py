@@ -112,7 +112,7 @@ class Controller:
         return failover(
             region,
             topology,
-            self._server.rights(),
+            self._server.rights,
             self.judged,
             agreed.shares,
             lag_s,

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from acgs2.api.actors import actors_for
+from acgs2.api.actors import actors_of
 from acgs2.api.agreement import register_for
 from acgs2.api.audited import Refusals
 from acgs2.api.facts import Facts
@@ -78,8 +78,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     edge_ca: str | None = None
     #: The key that its own short-lived tokens are made with; without it nothing can be verified.
     controller_key_path: str | None = None
-    #: What there is of the topology in the cloud (cloud.yaml): plans act on it too.
-    cloud: str | None = None
+    #: Who acts on the world outside in a plan, as `module:factory`, and what they are told (cloud.yaml).
+    actors: tuple[str, ...] = ()
+    actor_settings: dict[str, Any] = {}
     #: An OpenTelemetry collector's base URL; no traces are made without one.
     otlp: str | None = None
 
@@ -199,11 +200,12 @@ class RegionServer:
         )
         #: Who asks for a message asks `inboxes.require` before the act, and before its effect is told.
         self.inboxes = inboxes_for(self)
-        self.actors = actors_for(
-            Path(config.cloud) if config.cloud else None,
+        self.actors = actors_of(
+            config.actors,
             topology,
+            config.actor_settings,
             lambda: self.participation.agreed,
-            self.rights,
+            lambda: self.rights,
         )
         #: Agents as the database last had them, and when (monotonic) it was asked.
         self.known_receivers: dict[UUID, tuple[Receiver | None, float]] = {}
@@ -230,6 +232,7 @@ class RegionServer:
             {name: tuple(pair) for name, pair in zones},
         )
 
+    @property
     def rights(self) -> Rights:
         """Return who may hold what, as the database last said it."""
         return Rights({(z, e): frozenset(regions) for (e, z), regions in self.rules.residency.items()})

@@ -106,12 +106,14 @@ def _rehearsed(found: Cluster, file: str, shown: dict[str, Any]) -> list[str]:
     """Return every call that a plan would make in the cloud, step by step; raises InputError."""
     import msgspec
 
-    from acgs2.drivers.actors import actors_in
-    from acgs2.plan import Plan, agreed_of
+    from acgs2.drivers.actors import cloud_actors
+    from acgs2.drivers.cloud import load
+    from acgs2.plan import Plan, agreed_of, rights_of
 
     plan = msgspec.convert(shown, Plan)
     agreed = agreed_of(_state(found)["agreed"])
-    actors = actors_in(found.state.topology, file, agreed=lambda: agreed.opened(plan))
+    topology, rights = found.state.topology, rights_of(found.state.topology, datetime.now(UTC))
+    actors = cloud_actors(topology, load(file), agreed=lambda: agreed.opened(plan), rights=lambda: rights)
     calls: list[str] = []
     for step, as_shown in zip(plan.steps, shown["steps"], strict=True):
         for actor in actors:

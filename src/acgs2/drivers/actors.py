@@ -1,4 +1,4 @@
-"""Who carries the steps of a plan out in the cloud: see `acgs2.api.actors`.
+"""Who acts in the cloud for a plan; a region server is told of `acgs2.drivers.actors:cloud_actors`.
 
 An act looks first and changes only what differs, so whoever leads next may repeat it. It returns a line for
 every call that it made, or would make.
@@ -6,58 +6,49 @@ every call that it made, or would make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from acgs2.api.actors import Actor
-from acgs2.drivers.cloud import Cloud, load
-from acgs2.plan import Rights, rights_of
-from acgs2.plan.steps import Agreed
+from acgs2.drivers.cloud import Cloud, cloud_of
+from acgs2.plan import Agreed, Rights
 from acgs2.topology import Topology
 
-__all__ = ["actors_in", "actors_of"]
+__all__ = ["cloud_actors"]
 
 
-def actors_of(
+def cloud_actors(
     topology: Topology,
-    cloud: Cloud,
+    settings: Cloud | Mapping[str, Any],
     *,
-    agreed: Callable[[], Agreed] = Agreed,
-    rights: Callable[[], Rights] | None = None,
+    agreed: Callable[[], Agreed],
+    rights: Callable[[], Rights],
 ) -> list[Actor]:
     """Return who acts for a topology, in the order in which they act in one step.
 
     Args:
         topology: regions, zones and limits.
-        cloud: what there is of them in the cloud.
+        settings: what there is of them in the cloud, as cloud.yaml has it.
         agreed: what is agreed on about traffic when a step is done.
-        rights: who may hold what then; what the topology says by default.
+        rights: who may hold what then.
 
     Raises:
-        InputError: the settings name what the topology has not.
+        InputError: the settings are wrong, or name what the topology has not.
     """
     from acgs2.drivers.aurora import AuroraActor
     from acgs2.drivers.kubernetes import CapacityActor, MeshActor
     from acgs2.drivers.route53.actor import Route53Actor
 
+    cloud = settings if isinstance(settings, Cloud) else cloud_of(settings)
     cloud.check(topology)
-    now_rights = rights or (lambda: rights_of(topology, datetime.now(UTC)))
     found: list[Actor] = [
-        Route53Actor(topology, cloud, partition, agreed, now_rights) for partition in cloud.hosted_zones
+        Route53Actor(topology, cloud, partition, agreed, rights) for partition in cloud.hosted_zones
     ]
-    if any(place.kubernetes for place in cloud.regions.values()):
-        found += [CapacityActor(cloud), MeshActor(topology, cloud, agreed, now_rights)]
+    clusters = [place.kubernetes for place in cloud.regions.values() if place.kubernetes is not None]
+    if clusters:
+        found.append(CapacityActor(cloud))
+    if any(cluster.mesh for cluster in clusters):
+        found.append(MeshActor(topology, cloud, agreed, rights))
     if cloud.databases:
         found.append(AuroraActor(cloud))
     return found
-
-
-def actors_in(
-    topology: Topology,
-    path: str,
-    *,
-    agreed: Callable[[], Agreed] = Agreed,
-    rights: Callable[[], Rights] | None = None,
-) -> Sequence[Actor]:
-    """Return the same from a cloud.yaml; see `actors_of`."""
-    return actors_of(topology, load(path), agreed=agreed, rights=rights)

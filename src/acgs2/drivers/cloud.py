@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from acgs2.drivers.dns import Partition
 from acgs2.errors import InputError
-from acgs2.policy.documents import read
+from acgs2.policy.documents import Lines, read
 from acgs2.topology import Topology
 from acgs2.topology.load import explained
 
-__all__ = ["Balancer", "Cloud", "Database", "Kubernetes", "Place", "load", "parse"]
+__all__ = ["Balancer", "Cloud", "Database", "Kubernetes", "Place", "cloud_of", "load", "parse"]
 
 _HINT = "docs/cloud.md says what may stand at {where}."
 _Group = Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")]
@@ -107,11 +107,16 @@ def parse(text: str, source: str = "cloud.yaml") -> Cloud:
         InputError: it is not one; `context` has file, line and path.
     """
     raw, lines = read(text, source, InputError, "cloud-invalid")
+    return cloud_of(raw if raw is not None else {}, source, lines)
+
+
+def cloud_of(raw: Any, source: str = "actor_settings", lines: Lines | None = None) -> Cloud:
+    """Return it from plain values; see `parse`."""
     try:
-        return Cloud.model_validate(raw if raw is not None else {})
+        return Cloud.model_validate(raw)
     except ValidationError as error:
         known = {name for model in _Part.__subclasses__() for name in model.model_fields}
-        raise explained(error, source, lines, known, InputError, "cloud-invalid", _HINT) from error
+        raise explained(error, source, lines or {}, known, InputError, "cloud-invalid", _HINT) from error
 
 
 def load(path: str | Path) -> Cloud:

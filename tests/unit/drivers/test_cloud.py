@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from acgs2.drivers.actors import actors_of
+from acgs2.api.actors import Actor
+from acgs2.drivers.actors import cloud_actors
 from acgs2.drivers.aurora.move import Global, global_of, next_move
-from acgs2.drivers.cloud import Database, parse
+from acgs2.drivers.cloud import Cloud, Database, parse
 from acgs2.drivers.shares import shares_at
 from acgs2.errors import InputError, RefusedError, UnavailableError
 from acgs2.plan import rights_of
@@ -39,8 +41,12 @@ def arn(region: str) -> str:
 FOUND = Global("acgs2-us", {r: arn(r) for r in ("us-east-1", "eu-west-1")}, "us-east-1")
 
 
+def actors_of(settings: Cloud | dict[str, Any]) -> list[Actor]:
+    return cloud_actors(LOCAL, settings, agreed=Agreed, rights=lambda: RIGHTS)
+
+
 def test_who_acts_and_for_which_steps():
-    actors = actors_of(LOCAL, parse(TEXT))
+    actors = actors_of(parse(TEXT))
     assert [type(actor).__name__ for actor in actors] == [
         "Route53Actor",
         "CapacityActor",
@@ -49,7 +55,7 @@ def test_who_acts_and_for_which_steps():
     ]
     kinds = frozenset().union(*(actor.kinds for actor in actors))
     assert {StepKind.FENCE, StepKind.CAPACITY, StepKind.MESH, StepKind.DATABASE, StepKind.WEIGHT} <= kinds
-    assert actors_of(LOCAL, parse("")) == []
+    assert actors_of({}) == []
 
 
 @pytest.mark.parametrize(
@@ -74,11 +80,12 @@ def test_a_file_that_is_wrong_is_refused_with_its_line(change: tuple[str, str], 
 def test_regions_and_zones_are_the_topologys():
     for wrong in (TEXT.replace("  eu-west-1:", "  eu-west-9:"), TEXT.replace("  us:", "  mars:")):
         with pytest.raises(InputError, match="There is no"):
-            actors_of(LOCAL, parse(wrong))
+            actors_of(parse(wrong))
 
 
 def test_a_dry_run_finds_traffic_as_it_will_be():
-    plan = failover("eu-west-1", LOCAL, RIGHTS, {}, Shares(), {}, plan_id="p", now_us=0, cause="")
+    told = {"plan_id": "p", "now_us": 0, "cause": "", "outside": frozenset(StepKind)}
+    plan = failover("eu-west-1", LOCAL, RIGHTS, {}, Shares(), {}, **told)
     fence, mesh = plan.steps[1], next(s for s in plan.steps if s.kind is StepKind.MESH)
     assert shares_at(plan.steps[0], plan, Agreed()).down == ()
     assert shares_at(fence, plan, Agreed()).down == ("eu-west-1",)

@@ -115,7 +115,7 @@ class _Move:
 
     def to(self, target: str) -> list[str]:
         """Fence the writer, then have the target write."""
-        rds, begun_s = self._actor.caller("rds", target), time.monotonic()
+        rds = self._actor.caller("rds", target)
         found = self._look(rds)
         left = found.writer
         if left in (None, target) or found.moving_to:
@@ -125,6 +125,7 @@ class _Move:
             healthy = self._fence(left, found)
             lag = self._lag(found, target, left)
         self._groups(rds, target, found.cluster(target), closed=False)
+        begun_s = time.monotonic()
         while True:
             move = next_move(found, target, self._settings, lag.lag_s if lag else None, healthy=healthy)
             if move == "none":

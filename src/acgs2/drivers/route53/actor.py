@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from acgs2.drivers.aws import Patience
 from acgs2.drivers.cloud import Cloud
@@ -21,6 +22,7 @@ __all__ = ["Route53Actor"]
 
 #: A plan does not wait for DNS servers; who asks them is served by health checks meanwhile.
 _PATIENCE = Patience(deadline_s=10, cap_s=2, settle_s=0)
+_FENCE_S = 3.0
 
 
 class Route53Actor:
@@ -59,13 +61,16 @@ class Route53Actor:
     def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
         """See `Actor`."""
         hosted_zone = self._cloud.hosted_zones[self._partition]
+        patience = self._patience
+        if step.kind is StepKind.FENCE:
+            patience = replace(patience, deadline_s=min(patience.deadline_s, _FENCE_S))
         client = connect(self._partition, endpoint_url=self._cloud.endpoints.get("route53"))
         try:
             report = apply(
                 client,
                 hosted_zone,
                 self._desired(step, plan),
-                patience=self._patience,
+                patience=patience,
                 dry_run=dry_run,
                 pause=self._pause,
             )
