@@ -114,10 +114,14 @@ def sent_astray(databases: Mapping[str, psycopg.Connection[Any]], since: datetim
 
 
 def _meant(canaries: Mapping[str, Canary], name: str) -> list[Canary]:
-    """Return which texts a piece of one may be of: what lies in a file may be cut off by a page's end."""
+    """Return which texts a piece of one may be of: in a file it may be cut off, with something else behind it."""
     if name in canaries:
         return [canaries[name]]
-    return [canary for known, canary in canaries.items() if known.startswith(name)]
+    found = [canary for known, canary in canaries.items() if known.startswith(name)]
+    if found or "." not in name:
+        return found
+    whole = name[: name.rindex(".") + 1] if not name.endswith(".") else name[: name[:-1].rindex(".") + 1]
+    return [canary for known, canary in canaries.items() if known.startswith(whole)]
 
 
 def _files(state: State, region: str) -> Iterable[Path]:

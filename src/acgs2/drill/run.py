@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from acgs2.drill.clients import Clients, people_of
+from acgs2.drill.clients import DEADLINE_S, Clients, people_of
 from acgs2.drill.faults import NotBegun
 from acgs2.drill.history import Fault, History
 from acgs2.drill.judging import judge_run
@@ -205,7 +205,7 @@ class _Drill:
             await self._until(lambda: self._well(lawful) and self._planned(), left_s)
             await asyncio.sleep(max(0.0, began_s + settings.hold_s - now_s()))
         with self._phase("verification") as said:
-            wrong = await self._clients.verify(PATIENCE_S * 2)
+            wrong = await self._clients.verify(2 * DEADLINE_S)
             report.unverified = {zone: what for zone, what in wrong.items() if zone in lawful}
             said.append(f"a write was read back in {', '.join(sorted(lawful - set(report.unverified)))}")
             said += [
