@@ -115,7 +115,7 @@ def sent_astray(databases: Mapping[str, psycopg.Connection[Any]], since: datetim
 
 
 def _meant(canaries: Mapping[str, Canary], name: str) -> list[Canary]:
-    """Return which texts a piece of one may be of: in a file it may be cut off, and go on as something else."""
+    """Return which texts a piece of one may be of: in a file it may be cut off, or run on."""
     if name in canaries:
         return [canaries[name]]
     found = [canary for known, canary in canaries.items() if known.startswith(name)]
