@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.conftest import TRIO, await_that, folder
 from tests.cluster.local.test_cluster import CENTRAL, US, WEST, command
-from tests.cluster.local.test_governance import end, governs, halts
+from tests.cluster.local.test_governance import call, end, governs, halts
 from tests.cluster.local.test_pairs import taken, windows
 from tests.cluster.local.test_return import agreed, health, stop
 from tests.conformance.etcd import Etcd
@@ -51,6 +51,12 @@ def test_what_governs_is_agreed_over_etcd_and_a_halt_is_in_force_everywhere(
     await_that(lambda: all(governs(cluster, r) for r in regions), "all regions to govern again", 30)
     end(cluster, number)
     assert not any(halts(cluster, r) for r in regions)
+    made = call(cluster, US, "POST", "/api/v1/traffic", json={"region": WEST, "weight": 25}).json()
+    assert made["weights"] == {WEST: 25}
+    shown = lambda r: call(cluster, r, "GET", "/api/v1/traffic").json()  # noqa: E731
+    await_that(
+        lambda: all(shown(r) == made for r in regions), "where traffic goes to be known in all regions", 5
+    )
 
 
 def test_the_last_region_goes_on_alone_and_leads_as_long_as_etcd_has_a_majority(
