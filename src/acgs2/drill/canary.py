@@ -96,7 +96,8 @@ def sweep(
         for path in _files(state, region):
             made.swept_bytes += path.stat().st_size
             for name in _names_in(path, token):
-                if not any(c.may for c in _meant(canaries, name) if region in c.may):
+                meant = _meant(canaries, name)
+                if meant and not any(region in canary.may for canary in meant):
                     made.misplaced.append(f"{region}: {name} in {path.relative_to(state.path)}")
     for path in _nobodys(state, traces):
         made.swept_bytes += path.stat().st_size
@@ -114,10 +115,14 @@ def sent_astray(databases: Mapping[str, psycopg.Connection[Any]], since: datetim
 
 
 def _meant(canaries: Mapping[str, Canary], name: str) -> list[Canary]:
-    """Return which texts a piece of one may be of: what lies in a file may be cut off by a page's end."""
+    """Return which texts a piece of one may be of: in a file it may be cut off, or run on."""
     if name in canaries:
         return [canaries[name]]
-    return [canary for known, canary in canaries.items() if known.startswith(name)]
+    found = [canary for known, canary in canaries.items() if known.startswith(name)]
+    if found or "." not in name:
+        return found
+    whole = name[: name.rindex(".") + 1] if not name.endswith(".") else name[: name[:-1].rindex(".") + 1]
+    return [canary for known, canary in canaries.items() if known.startswith(whole)]
 
 
 def _files(state: State, region: str) -> Iterable[Path]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any
 
-from acgs2.drill.clients import Clients, people_of
+from acgs2.drill.clients import DEADLINE_S, Clients, people_of
 from acgs2.drill.faults import NotBegun
 from acgs2.drill.history import Fault, History
 from acgs2.drill.judging import judge_run
@@ -205,7 +206,7 @@ class _Drill:
             await self._until(lambda: self._well(lawful) and self._planned(), left_s)
             await asyncio.sleep(max(0.0, began_s + settings.hold_s - now_s()))
         with self._phase("verification") as said:
-            wrong = await self._clients.verify(PATIENCE_S * 2)
+            wrong = await self._clients.verify(2 * DEADLINE_S)
             report.unverified = {zone: what for zone, what in wrong.items() if zone in lawful}
             said.append(f"a write was read back in {', '.join(sorted(lawful - set(report.unverified)))}")
             said += [
@@ -283,11 +284,18 @@ class _Drill:
         found = calls_of(self._history.operations, until_s=until_s)
         return [call for call in found if call.began_s >= self._measured_s]
 
+    def _lately(self, seconds: float) -> list[Call]:
+        """Return the calls of a stretch that ended so long ago that whatever was served has been."""
+        now_s = self._history.now_s()
+        begin_s, end_s = now_s - PATIENCE_S - seconds, now_s - PATIENCE_S
+        # A message is acknowledged some time after it was sent, and its delivery begins only then.
+        since_s = begin_s - DEADLINE_S
+        newest = takewhile(lambda op: op.invoked_s >= since_s, reversed(self._history.operations))
+        return [c for c in calls_of(list(newest), until_s=now_s) if begin_s <= c.began_s < end_s]
+
     def _well(self, zones: set[str]) -> bool:
         """Return whether all that began in a stretch of two seconds, two seconds ago, was served."""
-        until_s = self._history.now_s() - PATIENCE_S
-        recent = [c for c in self._calls(until_s + PATIENCE_S) if until_s - PATIENCE_S <= c.began_s < until_s]
-        own = [call for call in recent if call.zone in zones]
+        own = [call for call in self._lately(PATIENCE_S) if call.zone in zones]
         return all(call.served for call in own) and {call.zone for call in own} == zones
 
     def _ordinary(self) -> bool:
@@ -307,14 +315,13 @@ class _Drill:
     async def _show(self) -> None:
         while True:
             await asyncio.sleep(1)
-            until_s = self._history.now_s()
-            recent = [c for c in self._calls(until_s) if until_s - 2 <= c.began_s < until_s - 1]
+            recent = self._lately(1)
             parts: list[str] = []
             for zone in self._topology.zones:
                 own = [call for call in recent if call.zone == zone]
                 failed = sum(not call.served for call in own)
                 parts.append(f"{zone} {len(own) - failed} served" + (f", {failed} not" if failed else ""))
-            self._tick(f"{until_s:6.1f} s  " + " | ".join(parts))
+            self._tick(f"{self._history.now_s():6.1f} s  " + " | ".join(parts))
 
     async def _drain(self) -> None:
         """Wait until every message that was acknowledged has come."""

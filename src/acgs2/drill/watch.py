@@ -132,7 +132,8 @@ class Watch:
         for region, judged in self.judged.items():
             if judged.get("state") == "down":
                 self.why_down[region] = judged.get("why", "")
-            self._changed(f"{region} judged", region, f"{region} is held to be {judged.get('state')}")
+            if judged.get("state") != "unsure":
+                self._changed(f"{region} judged", region, f"{region} is held to be {judged.get('state')}")
         for plan in (*self.agreed.closed, *self.agreed.plans.values()):
             for event in plan_events(plan, self.at_s):
                 key = (plan.id, event.step)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import yaml
-from tests.cluster.conftest import folder
+from tests.cluster.conftest import await_that, folder
 from tests.cluster.torture.test_torture import processes_in
 
+from acgs2.drill.faults import Injection, Kill
+from acgs2.drill.outages import OUTAGES, Kind
 from acgs2.drill.report import Event, Report
 from acgs2.drill.run import Settings, run_drill
+from acgs2.drill.world import World
 from acgs2.local.cluster import Cluster, up
 from acgs2.topology import locate
 
 WEST, CENTRAL, SG = "eu-west-1", "eu-central-1", "ap-southeast-1"
-SHORT = Settings(rate_per_s=20, steady_s=3, hold_s=6, limit_s=40, after_s=2)
+SHORT = Settings(rate_per_s=20, steady_s=2, hold_s=5, limit_s=40, after_s=1)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def local() -> Iterator[Cluster]:
             yield running
         finally:
             running.down()
-        assert not processes_in(path)
+        await_that(lambda: not processes_in(path), "every process to be gone")
 
 
 def drilled(
@@ -98,7 +104,7 @@ def test_the_command_says_the_same_and_leaves_what_it_found_running(local: Clust
     report = json.loads(done.stdout)
     assert (done.returncode, report["missed"]) == (0, []), done.stderr
     assert report["passed"]
-    assert all(zone["restored_s"] == 0.0 for zone in report["zones"])
+    assert (report["expected"], report["happened"]) == ("stays", "stays")
     assert "<svg" in page.read_text(encoding="utf-8")
     assert local.running()
 
@@ -171,3 +177,57 @@ def test_a_message_that_was_lost_before_it_was_taken_is_found(local: Cluster) ->
             ask(local, region, "DROP FUNCTION IF EXISTS acgs.lose() CASCADE")
     assert not report.passed
     assert report.undelivered
+
+
+class _Liar(http.server.BaseHTTPRequestHandler):
+    """Says that it is ready, and serves nothing."""
+
+    def do_GET(self) -> None:
+        well = self.path.startswith("/health")
+        body = b'{"status": "ready"}' if well else b"{}"
+        self.send_response(200 if well else 503)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_PATCH = do_GET  # noqa: N815 - as the class that it is of names them
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class _Lying(Injection):
+    """A region's server is dead, and its health check says that it is well."""
+
+    region: str
+    liars: list[http.server.ThreadingHTTPServer]
+    name = "lying"
+
+    @property
+    def target(self) -> str:
+        return self.region
+
+    def begin(self, world: World) -> str | None:
+        bitten = Kill((self.region,), "server").begin(world)
+        liar = http.server.ThreadingHTTPServer(("127.0.0.1", world.state.ports[f"api/{self.region}"]), _Liar)
+        threading.Thread(target=liar.serve_forever, daemon=True).start()
+        self.liars.append(liar)
+        return bitten
+
+    def end(self, world: World) -> str | None:
+        for liar in self.liars:
+            liar.shutdown()
+            liar.server_close()
+        return Kill((self.region,), "server").end(world)
+
+
+def test_a_health_check_that_lies_is_found(local: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody leaves a region that says that it is well: that service does not come back shows it."""
+    lying = Kind(lambda topology, regions: _Lying(regions[0], []), "fails over", "it serves nothing")
+    monkeypatch.setitem(OUTAGES, "lying", lying)  # type: ignore[misc]
+    report = drilled(local, "lying")
+    assert report.bitten
+    assert not report.passed
+    assert report.as_expected is False, report.happened

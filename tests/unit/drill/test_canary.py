@@ -69,3 +69,5 @@ def test_a_text_that_a_page_cuts_off_is_known_by_its_beginning(tmp_path: Path) -
     assert found(state, {}) == [f"{US}: d1.eu.message in regions/{US}/data/pg_wal/0002"]
     (state.data_path(US) / "pg_wal" / "0002").write_bytes(b"\0~d1.eu.user\0~d2.eu.message.9+drill~")
     assert found(state, {}) == [], "it may be a user's, and others' runs are theirs"
+    (state.data_path(US) / "pg_wal" / "0002").write_bytes(b"\0~d1.eu.message.8k\0~d1.euk\0")
+    assert found(state, {}) == [f"{US}: d1.eu.message.8k in regions/{US}/data/pg_wal/0002"]
