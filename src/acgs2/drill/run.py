@@ -172,12 +172,12 @@ class _Drill:
         report.expected, report.why_expected = drilled.expected, drilled.why
         try:
             await self._outage(drilled)
+            await self._recover(drilled)
         except BaseException:
             # Whoever breaks off waits for nothing more, and leaves no fault behind.
             if self._begun:
                 await asyncio.to_thread(drilled.injection.end, self._world)
             raise
-        await self._recover(drilled)
         with self._phase("failback") as said:
             said.append(await self._failback(drilled))
         await asyncio.sleep(settings.after_s)

@@ -23,7 +23,12 @@ def happened(report: Report, drilled: Outage, watch: Watch) -> None:
         report.happened = moves or "all zones were answered where they were before"
         report.why_happened = "by edge, pairs and leases alone: no region answers GET /api/v1/failover"
         return
-    plans = [plan for plan in watch.plans(report.fault_s) if plan.kind == "failover"]
+    # What was begun only once the fault was over did not help anybody.
+    plans = [
+        plan
+        for plan in watch.plans(report.fault_s)
+        if plan.kind == "failover" and watch.at_s(plan.begun_us) < report.ended_s
+    ]
     hit, others = set(drilled.regions), [plan.region for plan in plans if plan.region not in drilled.regions]
     if plans:
         report.happened = "fails over: " + "; ".join(told(plan) for plan in plans)

@@ -147,7 +147,7 @@ def test_an_acknowledgement_that_was_lost_is_found(local: Cluster) -> None:
             newest = "SELECT key::text FROM acgs.user_profile WHERE zone = 'eu' ORDER BY hlc DESC OFFSET 20 LIMIT 1"
             ((key,),) = ask(local, WEST, newest)
             gone.append(key)
-            for region in local.state.topology.regions:
+            for region in local.state.topology.stacks():
                 ask(local, region, f"DELETE FROM acgs.user_profile WHERE key = '{key}'")
 
     report = drilled(local, "witness", at=lose)
