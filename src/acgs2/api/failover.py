@@ -14,7 +14,7 @@ from acgs2.api.door import authenticate, operators_only, principal_of
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
 from acgs2.errors import ConflictError, ForbiddenError, UnavailableError
-from acgs2.plan import Agreed, Judged, Plan, StepKind
+from acgs2.plan import Agreed, StepKind, document_of
 
 __all__ = ["HANDLERS"]
 
@@ -30,23 +30,23 @@ _COMMON: dict[str, Any] = {
 
 
 class FailoverShown(msgspec.Struct):
-    """All that is agreed, and who carries it out.
+    """All that is agreed (`acgs2.plan.Agreed`), and who carries it out.
 
     Only the region that leads knows what is held of all regions, and what each plan waits for.
     """
 
     version: int
-    agreed: Agreed
+    agreed: dict[str, Any]
     leader: str | None
     term: int
-    judged: dict[str, Judged]
+    judged: dict[str, dict[str, Any]]
     waits_for: dict[str, str]
 
 
 class Begun(msgspec.Struct):
-    """A plan, and whether it was begun or only worked out; `calls` are what it would do outside."""
+    """A plan (`acgs2.plan.Plan`), whether it was begun or only worked out, and what it would do outside."""
 
-    plan: Plan
+    plan: dict[str, Any]
     begun: bool
     calls: list[str] = []
 
@@ -58,7 +58,8 @@ async def show(request: Http) -> FailoverShown:
     version, agreed = _standing(server)
     leader, term = server.leader.known()
     control = server.controller
-    return FailoverShown(version, agreed, leader, term, dict(control.judged), dict(control.waits_for))
+    judged = {region: msgspec.to_builtins(each) for region, each in control.judged.items()}
+    return FailoverShown(version, document_of(agreed), leader, term, judged, dict(control.waits_for))
 
 
 @post("/api/v1/failover/{region:str}", status_code=200, summary="Leave a region", **_COMMON)
@@ -100,7 +101,7 @@ async def _begin(
         await server.controller.look()  # judged by what is known here; the one that leads judges anew
     plan = server.controller.plan(kind, region, agreed, f"operator {principal.name}", outside)
     if dry_run:
-        return Begun(plan, False, await server.controller.rehearse(plan))
+        return Begun(msgspec.to_builtins(plan), False, await server.controller.rehearse(plan))
     if kind == "failback" and region not in agreed.traffic.down and region not in agreed.traffic.weights:
         raise ConflictError(
             "nothing-to-bring-back",
@@ -115,7 +116,7 @@ async def _begin(
             f"A {current.kind if current else kind} of {region} is under way or over already.",
             hint="See `acgs2 failover`; a failback waits until the failover is done.",
         )
-    return Begun(plan, True)
+    return Begun(msgspec.to_builtins(plan), True)
 
 
 def _standing(server: RegionServer) -> tuple[int, Agreed]:
