@@ -112,7 +112,9 @@ def test_who_leads_dies_after_a_step_and_the_next_one_finishes_without_repeating
 
     await_that(so_far, f"{after} steps to be done", 30)
     parts = cluster.ask("status")["regions"][leader]
-    os.kill(next(c["pid"] for c in parts if c["component"] == "server"), signal.SIGKILL)  # it is started again
+    os.kill(
+        next(c["pid"] for c in parts if c["component"] == "server"), signal.SIGKILL
+    )  # it is started again
     plan = await_that(lambda: over(cluster, "failover", region, began_us), "the failover", 90)
     assert plan["state"] == "closed", plan["why"]
     assert [note["step"] for note in plan["notes"]] == list(range(len(plan["steps"]))), (
