@@ -132,9 +132,10 @@ async def _take_in(server: RegionServer, scope: Scope, receive: Receive) -> tupl
 async def _accept(
     server: RegionServer, principal: Principal, zone: str, request: SendRequest
 ) -> tuple[int, bytes]:
-    peers = server.require_pair(zone)
+    peers: Sequence[str] = ()
     for _ in range(_TRIES):
         governed = server.governance.require()
+        peers = server.require_pair(zone)
         _constitutional(request, governed.constitution.id)
         between = await parties(request, server.agents)
         _not_halted(governed.halts, between)
