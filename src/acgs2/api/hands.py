@@ -16,7 +16,6 @@ import msgspec
 from acgs2.api.views import View, measured
 from acgs2.consensus import boottime_s
 from acgs2.errors import AcgsError, RefusedError, UnavailableError
-from acgs2.logs.write import get_logger
 from acgs2.plan import Judged, Plan, Step, StepKind, gate, readmit
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hands", "InTheWay"]
 
-_LOG = get_logger("acgs2.failover")
 #: As in acgs2.consensus.lease: whoever takes over waits so much longer than the lease that may still run.
 _MARGIN = 1.1
 _POLL_S = 0.1

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -58,16 +58,6 @@ class Synthetic:
             await asyncio.sleep(_PAUSE_S)
         raise UnavailableError("not-verified", f"Zone {step.zone} could not be verified: {why}.", hint="")
 
-    async def ask(self, region: str, method: str, path: str, *, timeout_s: float) -> Any:
-        """Ask a region over its link; raises UnavailableError where its answer is a problem."""
-        url = self._server.config.peers.get(region, f"http://127.0.0.1:{self._server.config.listen_port}")
-        answer = await self._client("").request(
-            method, url + path, headers=self._headers(), timeout=timeout_s
-        )
-        if answer.status_code != 200:
-            raise UnavailableError("not-answered", f"{region} answered {answer.status_code}.", hint="")
-        return answer.json()
-
     async def _once(self, plan: Plan, step: Step) -> tuple[bool, str]:
         base, http = self._way(step)
         headers = self._headers() | {ZONE_HEADER: step.zone}
@@ -77,7 +67,7 @@ class Synthetic:
             answer = await http.get(f"{base}/api/v1/tenants", headers=headers, timeout=_TRY_S)
             problem = _problem(answer)
             return problem == "no-lawful-target", f"{answer.status_code} {problem or 'and no problem'}"
-        # The same record for every failover of a zone; who repeats a create finds it.
+        # One record for a plan and zone; who repeats a create finds it.
         named = {"name": f"ACGS-2 verifies zone {step.zone}"}
         made = await http.post(
             f"{base}/api/v1/tenants",

@@ -275,25 +275,23 @@ def _egress(name: str, cluster: str, port: int) -> api.Listener:
 
 
 def _peer(site: GatewaySite, peer: str, port: int) -> api.Cluster:
-    made = local_cluster(f"database of {peer}", port)
-    made.transport_socket = client_tls(
-        site.tls,
-        site.region,
-        server_name=_database_name(peer),
-        peer=region_uri(site.domain, peer),
-        protocols=["postgresql"],
-    )
-    return made
+    return _over_link(site, peer, port, f"database of {peer}", _database_name(peer), "postgresql")
 
 
 def _neighbour(site: GatewaySite, peer: str, port: int) -> api.Cluster:
-    made = local_cluster(f"gateway of {peer}", port)
+    return _over_link(site, peer, port, f"gateway of {peer}", _gateway_name(peer), "http/1.1")
+
+
+def _over_link(
+    site: GatewaySite, peer: str, port: int, name: str, server_name: str, protocol: str
+) -> api.Cluster:
+    made = local_cluster(name, port)
     made.transport_socket = client_tls(
         site.tls,
         site.region,
-        server_name=_gateway_name(peer),
+        server_name=server_name,
         peer=region_uri(site.domain, peer),
-        protocols=["http/1.1"],
+        protocols=[protocol],
     )
     return made
 
