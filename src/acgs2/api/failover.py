@@ -13,8 +13,8 @@ from msgspec import Meta
 from acgs2.api.door import authenticate, operators_only, principal_of
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
-from acgs2.errors import ConflictError, ForbiddenError, UnavailableError
-from acgs2.plan import Agreed, StepKind, document_of
+from acgs2.errors import ConflictError, ForbiddenError
+from acgs2.plan import StepKind, document_of
 
 __all__ = ["HANDLERS"]
 
@@ -55,7 +55,7 @@ class Begun(msgspec.Struct):
 async def show(request: Http) -> FailoverShown:
     """Return what is agreed as this region last heard it."""
     server: RegionServer = request.app.state.server
-    version, agreed = _standing(server)
+    version, agreed = server.participation.require()
     leader, term = server.leader.known()
     control = server.controller
     judged = {region: msgspec.to_builtins(each) for region, each in control.judged.items()}
@@ -96,7 +96,7 @@ async def _begin(
             f"Who acts as {principal.role} begins no plans.",
             hint="Ask an operator.",
         )
-    _, agreed = _standing(server)
+    _, agreed = server.participation.require()
     if not server.leader.held():
         await server.controller.look()  # judged by what is known here; the one that leads judges anew
     plan = server.controller.plan(kind, region, agreed, f"operator {principal.name}", outside)
@@ -117,16 +117,6 @@ async def _begin(
             hint="See `acgs2 failover`; a failback waits until the failover is done.",
         )
     return Begun(msgspec.to_builtins(plan), True)
-
-
-def _standing(server: RegionServer) -> tuple[int, Agreed]:
-    if server.standing is None:
-        raise UnavailableError(
-            "traffic-unknown",
-            f"{server.region} does not know yet what is agreed.",
-            hint="Ask another region, or try again in a moment.",
-        )
-    return server.standing
 
 
 HANDLERS: list[Any] = [show, leave, come_back]

@@ -61,6 +61,20 @@ class Participation:
         """Return what is agreed as last heard; nothing, before the first time."""
         return self.known[1] if self.known is not None else Agreed()
 
+    def require(self) -> tuple[int, Agreed]:
+        """Return what is agreed as last heard, and how often that has changed.
+
+        Raises:
+            UnavailableError: nothing was heard yet (`traffic-unknown`).
+        """
+        if self.known is None:
+            raise UnavailableError(
+                "traffic-unknown",
+                f"{self._region} does not know yet what is agreed on traffic.",
+                hint="Ask another region, or try again in a moment.",
+            )
+        return self.known
+
     def left_s(self) -> float:
         """Return for how long this region may act on what it last heard; 0 where it takes no part."""
         if self.fenced() is not None:

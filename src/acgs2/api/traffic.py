@@ -13,7 +13,7 @@ from acgs2.api.audited import audit
 from acgs2.api.door import authenticate, operators_only, principal_of
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
-from acgs2.errors import ForbiddenError, InputError, UnavailableError
+from acgs2.errors import ForbiddenError, InputError
 from acgs2.plan import Agreed, Plan, Shares
 
 __all__ = ["HANDLERS"]
@@ -63,13 +63,7 @@ class TrafficShown(msgspec.Struct):
 async def traffic(request: Http) -> TrafficShown:
     """Return what is agreed as this region last heard it, less than a second ago where it is connected."""
     server: RegionServer = request.app.state.server
-    if server.standing is None:
-        raise UnavailableError(
-            "traffic-unknown",
-            f"{server.region} does not know yet what is agreed on traffic.",
-            hint="Ask another region, or try again in a moment.",
-        )
-    return _shown(*server.standing)
+    return _shown(*server.participation.require())
 
 
 @post("/api/v1/traffic", status_code=200, summary="Give a region a share, or drain it", **_COMMON)
