@@ -30,6 +30,9 @@ def numbers_of(name: str, report: Report) -> Row:
     served = [zone for zone in report.zones if zone.lawful]
     stopped = [zone for zone in report.zones if not zone.lawful]
 
+    problems = sum((Counter(zone.problems) for zone in served), Counter[str]())
+    problems.pop("late", None)  # of deliveries; they are among those that were late
+
     def slowest(of: Callable[[ZoneSeen], float]) -> float:
         return max(map(of, report.zones), default=0.0)
 
@@ -47,7 +50,7 @@ def numbers_of(name: str, report: Report) -> Row:
         "calls": sum(zone.calls for zone in served),
         "failed": sum(zone.failed for zone in served),
         "late": sum(zone.late for zone in served),
-        "problems": dict(sum((Counter(zone.problems) for zone in served), Counter[str]())),
+        "problems": dict(problems),
         "stopped_by_law": sum(zone.failed for zone in stopped),
         "p99_ms": slowest(lambda zone: zone.p99_ms),
         "during_p99_ms": slowest(lambda zone: zone.during_p99_ms),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from acgs2.drill.canary import canaries_of, sent_astray, sweep
 from acgs2.drill.checks import judge
@@ -17,6 +16,7 @@ from acgs2.drill.world import World, wait_until
 __all__ = ["judge_run"]
 
 _AGREE_S = 60.0
+_MARGIN = timedelta(minutes=1)
 #: In which list of a report the findings of a check are; those of all others are promises that were broken.
 _LISTS = {
     "created": "lost",
@@ -38,20 +38,15 @@ def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -
         run: what every text of the drill begins with.
         claims: when regions said that they lead.
     """
-    history = world.history
+    history, begun = world.history, datetime.fromisoformat(report.began_at)
     began_s = history.now_s()
     if wait_until(lambda: calm(world), _AGREE_S, every_s=0.5):
         report.converged_s = round(history.now_s() - began_s, 2)
     with world.databases() as found:
-        final = read_final(world.state.topology, found)
-        astray = sent_astray(found, datetime.fromisoformat(report.began_at))
-    ours = {
-        region: {name: where for name, where in texts.items() if name.startswith(run)}
-        for region, texts in final.traces.items()
-    }
-    final = replace(final, traces=ours)
+        final = read_final(world.state.topology, found, run=run)
+        astray = sent_astray(found, begun)
     canaries = canaries_of(history.operations, world.state.topology, datetime.now(UTC))
-    swept = sweep(world.state, ours, canaries, run)
+    swept = sweep(world.state, final.traces, canaries, run, since=begun - _MARGIN)
     for broken in judge(history, final):
         if broken.check in _LISTS:
             getattr(report, _LISTS[broken.check]).append(broken.what)

@@ -76,8 +76,13 @@ def read_conflicts(conn: psycopg.Connection[Any]) -> list[dict[str, Any]]:
         return cursor.execute(query).fetchall()
 
 
-def read_traces(conn: psycopg.Connection[Any]) -> dict[str, list[str]]:
-    """Return of which records some text is in which tables; every row of every table is looked through."""
+def read_traces(conn: psycopg.Connection[Any], run: str = "") -> dict[str, list[str]]:
+    """Return of which records some text is in which tables; every row of every table is looked through.
+
+    Args:
+        conn: to a region's database.
+        run: what the names that are looked for begin with.
+    """
     tables = (
         b"SELECT oid::regclass::text FROM pg_class"
         b" WHERE relnamespace = 'acgs'::regnamespace AND relkind IN ('r', 'm')"
@@ -87,9 +92,10 @@ def read_traces(conn: psycopg.Connection[Any]) -> dict[str, list[str]]:
     with conn.transaction():
         for (table,) in conn.execute(tables).fetchall():
             with conn.cursor("every_row") as cursor:
-                cursor.execute(f"SELECT t::text FROM {table} AS t WHERE strpos(t::text, '~') > 0".encode())
+                query = f"SELECT t::text FROM {table} AS t WHERE strpos(t::text, %s) > 0"
+                cursor.execute(query.encode(), (f"~{run}",))
                 for (text,) in cursor:
-                    for name in pattern.findall(text):
+                    for name in (each for each in pattern.findall(text) if each.startswith(run)):
                         found.setdefault(name, set()).add(table)
     return {name: sorted(where) for name, where in sorted(found.items())}
 
@@ -119,13 +125,17 @@ def _moment(value: str | None) -> datetime | None:
 
 
 def read_final(
-    topology: Topology, databases: Mapping[str, psycopg.Connection[Any]], *, traced: bool = True
+    topology: Topology,
+    databases: Mapping[str, psycopg.Connection[Any]],
+    *,
+    traced: bool = True,
+    run: str = "",
 ) -> Final:
-    """Read all regions; the search for texts takes the longest and may be left out."""
+    """Read all regions; the search for texts takes the longest, and may be left out or be for one run's."""
     return Final(
         held={region: read_held(conn) for region, conn in databases.items()},
         conflicts={region: read_conflicts(conn) for region, conn in databases.items()},
-        traces={region: read_traces(conn) for region, conn in databases.items()} if traced else {},
+        traces={region: read_traces(conn, run) for region, conn in databases.items()} if traced else {},
         pairs={zone: topology.pair_of(zone) for zone in topology.zones},
         homes={name: zone.regions for name, zone in topology.zones.items()},
         at=datetime.now(UTC).isoformat(),
