@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from acgs2.drill.canary import canaries_of, sent_astray, sweep
 from acgs2.drill.checks import judge
 from acgs2.drill.leaders import Claim, two_leaders
+from acgs2.drill.older import read_newer
 from acgs2.drill.report import Report
 from acgs2.drill.settle import calm
 from acgs2.drill.states import read_final
@@ -16,6 +17,7 @@ from acgs2.drill.world import World, wait_until
 __all__ = ["judge_run"]
 
 _AGREE_S = 60.0
+#: More than clocks differ, and than a file's time is behind.
 _MARGIN = timedelta(minutes=1)
 #: In which list of a report the findings of a check are; those of all others are promises that were broken.
 _LISTS = {
@@ -39,14 +41,15 @@ def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -
         claims: when regions said that they lead.
     """
     history, begun = world.history, datetime.fromisoformat(report.began_at)
+    since, topology = begun - _MARGIN, world.state.topology
     began_s = history.now_s()
-    if wait_until(lambda: calm(world), _AGREE_S, every_s=0.5):
+    if wait_until(lambda: calm(world, since), _AGREE_S, every_s=0.5):
         report.converged_s = round(history.now_s() - began_s, 2)
     with world.databases() as found:
-        final = read_final(world.state.topology, found, run=run)
+        final = read_final(topology, found, run=run, held=read_newer(topology, found, since))
         astray = sent_astray(found, begun)
-    canaries = canaries_of(history.operations, world.state.topology, datetime.now(UTC))
-    swept = sweep(world.state, final.traces, canaries, run, since=begun - _MARGIN)
+    canaries = canaries_of(history.operations, topology, datetime.now(UTC))
+    swept = sweep(world.state, final.traces, canaries, run, since=since)
     for broken in judge(history, final):
         if broken.check in _LISTS:
             getattr(report, _LISTS[broken.check]).append(broken.what)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -58,14 +59,26 @@ class Final:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def read_held(conn: psycopg.Connection[Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return every record of a region's database, tombstones too; times as ISO 8601."""
+def read_held(
+    conn: psycopg.Connection[Any],
+    since_us: int = 0,
+    besides: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return every record of a region's database, tombstones too; times as ISO 8601.
+
+    Args:
+        conn: to the database.
+        since_us: of entities in `besides`, only records that were written since, by their own clock.
+        besides: and such records, however old.
+    """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for entity in entities().values():
-        query = sql.SQL("SELECT key::text, to_jsonb(t) FROM {} AS t").format(
-            sql.Identifier("acgs", entity.name)
-        )
-        found[entity.name] = dict(conn.execute(query).fetchall())
+        query = sql.SQL(
+            "SELECT key::text, to_jsonb(t) FROM {} AS t WHERE hlc >= %s OR key = ANY (%s::uuid[])"
+        ).format(sql.Identifier("acgs", entity.name))
+        since = since_us if entity.name in besides else 0
+        rows = conn.execute(query, (since, list(besides.get(entity.name, ())))).fetchall()
+        found[entity.name] = dict(rows)
     return found
 
 
@@ -130,10 +143,19 @@ def read_final(
     *,
     traced: bool = True,
     run: str = "",
+    held: Mapping[str, Held] | None = None,
 ) -> Final:
-    """Read all regions; the search for texts takes the longest, and may be left out or be for one run's."""
+    """Read all regions.
+
+    Args:
+        topology: of the cluster.
+        databases: of every region.
+        traced: whether texts are searched for, which takes the longest.
+        run: what the names that are searched for begin with.
+        held: the rows, where they have been read.
+    """
     return Final(
-        held={region: read_held(conn) for region, conn in databases.items()},
+        held=held or {region: read_held(conn) for region, conn in databases.items()},
         conflicts={region: read_conflicts(conn) for region, conn in databases.items()},
         traces={region: read_traces(conn, run) for region, conn in databases.items()} if traced else {},
         pairs={zone: topology.pair_of(zone) for zone in topology.zones},
