@@ -39,7 +39,7 @@ from acgs2.local.state import default_path
 from acgs2.topology import locate
 
 DWELL_S = 1
-SETTINGS = Settings(rate_per_s=30, steady_s=3, hold_s=6, limit_s=30, after_s=1)
+SETTINGS = Settings(rate_per_s=20, steady_s=3, hold_s=6, limit_s=30, after_s=1)
 #: A drill that takes longer than this hangs.
 RUN_S = 400.0
 

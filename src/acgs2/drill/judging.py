@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from acgs2.drill.canary import canaries_of, sent_astray, sweep
 from acgs2.drill.checks import judge
@@ -17,8 +17,6 @@ from acgs2.drill.world import World, wait_until
 __all__ = ["judge_run"]
 
 _AGREE_S = 60.0
-#: More than clocks differ, and than a file's time is behind.
-_MARGIN = timedelta(minutes=1)
 #: In which list of a report the findings of a check are; those of all others are promises that were broken.
 _LISTS = {
     "created": "lost",
@@ -40,14 +38,14 @@ def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -
         run: what every text of the drill begins with.
         claims: when regions said that they lead.
     """
-    history, begun = world.history, datetime.fromisoformat(report.began_at)
-    since, topology = begun - _MARGIN, world.state.topology
+    history, topology, since = world.history, world.state.topology, world.since
     began_s = history.now_s()
-    if wait_until(lambda: calm(world, since), _AGREE_S, every_s=0.5):
+    if wait_until(lambda: calm(world), _AGREE_S, every_s=0.5):
         report.converged_s = round(history.now_s() - began_s, 2)
     with world.databases() as found:
-        final = read_final(topology, found, run=run, held=read_newer(topology, found, since))
-        astray = sent_astray(found, begun)
+        held = read_newer(topology, found, since) if since is not None else None
+        final = read_final(topology, found, run=run, held=held)
+        astray = sent_astray(found, datetime.fromisoformat(report.began_at))
     canaries = canaries_of(history.operations, topology, datetime.now(UTC))
     swept = sweep(world.state, final.traces, canaries, run, since=since)
     for broken in judge(history, final):

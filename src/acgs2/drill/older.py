@@ -13,9 +13,8 @@ import psycopg
 from psycopg import sql
 
 from acgs2.drill.checks.records import OWN
-from acgs2.drill.states import Held, read_final, read_held, register_from
-from acgs2.model import entities
-from acgs2.model.entity import Entity, Residency
+from acgs2.drill.states import Held, micros, read_final, read_held, register_from, zoned
+from acgs2.model.entity import Entity
 from acgs2.residency import Register, decide
 from acgs2.store.compile import columns_of
 from acgs2.topology import Topology
@@ -37,18 +36,11 @@ def read_newer(topology: Topology, databases: Databases, since: datetime) -> Map
         databases: of every region.
         since: more than clocks of regions differ before anything that is to be judged.
     """
-    since_us = int(since.timestamp() * 1e6)
-    erased = {entity.name: _erased(databases, entity) for entity in _zoned()}
-    held = {region: read_held(conn, since_us, erased) for region, conn in databases.items()}
-    if _agree(databases, held, since_us):
+    erased = {entity.name: _erased(databases, entity) for entity in zoned()}
+    held = {region: read_held(conn, since, erased) for region, conn in databases.items()}
+    if _agree(databases, held, micros(since)):
         return held
     return read_final(topology, databases, traced=False).held
-
-
-def _zoned() -> list[Entity]:
-    return [
-        each for each in entities().values() if each.residency is Residency.ZONE and each.name != "consent"
-    ]
 
 
 def _erased(databases: Databases, entity: Entity) -> list[str]:
@@ -61,7 +53,7 @@ def _agree(databases: Databases, held: Mapping[str, Held], since_us: int) -> boo
     if any(not row["erased"] for each in held.values() for row in each["consent"].values()):
         return False  # who may hold what is then a question about persons
     register = register_from(next(iter(held.values())), frozenset(held))
-    return all(_same(databases, entity, register, since_us) for entity in _zoned())
+    return all(_same(databases, entity, register, since_us) for entity in zoned())
 
 
 def _same(databases: Databases, entity: Entity, register: Register, since_us: int) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
@@ -33,6 +33,8 @@ __all__ = ["Settings", "run_drill"]
 Say = Callable[[Event], None]
 _LIFETIME_S = 12 * 3600
 _WELL_S, _WHOLE_S, _DRAIN_S = 90.0, 120.0, 40.0
+#: More than clocks of regions differ, and than a file's time may be behind.
+_MARGIN = timedelta(seconds=10)
 #: How long a region may take to be let in again, and each of its shares beside the dwell.
 _READMIT_S, _SHARE_S = 60.0, 5.0
 
@@ -96,7 +98,13 @@ class _Drill:
         self._settings = settings
         self._run = f"d{secrets.token_hex(4)}"
         self._history = History()
-        self._world = World(cluster, self._history, "operator@drill", lifetime_s=_LIFETIME_S)
+        self._world = World(
+            cluster,
+            self._history,
+            "operator@drill",
+            lifetime_s=_LIFETIME_S,
+            since=datetime.now(UTC) - _MARGIN,
+        )
         self._clients = Clients(cluster, self._history, self._run, settings.rate_per_s)
         self._watch = Watch(cluster.state, self._history.now_s, say)
         self._say, self._tick = say, tick

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from acgs2.drill.checks import agreement, misheld
 from acgs2.drill.older import read_newer
 from acgs2.drill.states import read_final
@@ -18,17 +16,12 @@ _PENDING = b"""
         + (SELECT count(*) FROM acgs.move WHERE done_at IS NULL)"""
 
 
-def calm(world: World, since: datetime | None = None) -> bool:
-    """Return whether regions have nothing left to do, hold the same, and hold what they may and only that.
-
-    Args:
-        world: the cluster.
-        since: what is older is compared by digests first; None to read everything at once.
-    """
+def calm(world: World) -> bool:
+    """Return whether regions have nothing left to do, hold the same, and hold what they may and only that."""
     with world.databases() as found:
         if any(conn.execute(_PENDING).fetchone() != (0,) for conn in found.values()):
             return False
         topology = world.state.topology
-        held = read_newer(topology, found, since) if since is not None else None
+        held = read_newer(topology, found, world.since) if world.since is not None else None
         final = read_final(topology, found, traced=False, held=held)
     return not any(agreement(final)) and not any(misheld(final))

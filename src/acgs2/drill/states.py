@@ -18,10 +18,21 @@ from psycopg.rows import dict_row
 from acgs2.drill.history import Row
 from acgs2.drill.plan import TOKEN
 from acgs2.model import entities
+from acgs2.model.entity import Entity, Residency
 from acgs2.residency import Register, TransferRecord
 from acgs2.topology import Topology
 
-__all__ = ["Final", "Held", "Traces", "read_conflicts", "read_final", "read_held", "register_from"]
+__all__ = [
+    "Final",
+    "Held",
+    "Traces",
+    "micros",
+    "read_conflicts",
+    "read_final",
+    "read_held",
+    "register_from",
+    "zoned",
+]
 
 #: One region: per entity and key the row.
 Held = Mapping[str, Mapping[str, Row]]
@@ -59,27 +70,38 @@ class Final:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
+def zoned() -> list[Entity]:
+    """Return the entities whose records grow in number as a cluster is used."""
+    return [e for e in entities().values() if e.residency is Residency.ZONE and e.name != "consent"]
+
+
 def read_held(
     conn: psycopg.Connection[Any],
-    since_us: int = 0,
+    since: datetime | None = None,
     besides: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return every record of a region's database, tombstones too; times as ISO 8601.
 
     Args:
         conn: to the database.
-        since_us: of entities in `besides`, only records that were written since, by their own clock.
-        besides: and such records, however old.
+        since: only records that were written since, by their own clock; of the register and of consents, all.
+        besides: and records with these keys, however old, by entity.
     """
+    partly = {entity.name for entity in zoned()} if since is not None else set[str]()
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for entity in entities().values():
         query = sql.SQL(
             "SELECT key::text, to_jsonb(t) FROM {} AS t WHERE hlc >= %s OR key = ANY (%s::uuid[])"
         ).format(sql.Identifier("acgs", entity.name))
-        since = since_us if entity.name in besides else 0
-        rows = conn.execute(query, (since, list(besides.get(entity.name, ())))).fetchall()
+        since_us = micros(since) if since is not None and entity.name in partly else 0
+        rows = conn.execute(query, (since_us, list(besides.get(entity.name, ())))).fetchall()
         found[entity.name] = dict(rows)
     return found
+
+
+def micros(at: datetime) -> int:
+    """Return a moment as the clocks of records have it."""
+    return int(at.timestamp() * 1e6)
 
 
 def read_conflicts(conn: psycopg.Connection[Any]) -> list[dict[str, Any]]:
