@@ -189,7 +189,7 @@ class World:
         kept: dict[str, dict[str, dict[str, Any]]],
         since: datetime | None = None,
     ) -> set[str]:
-        """Add what a database holds since then, and has set aside; return the zones that a region has alone."""
+        """Add what a database holds, and has set aside; return the zones that a region has alone."""
         with self.database(other) as conn:
             held = read_held(conn, since)
             aside = conn.execute(b"SELECT entity, records FROM acgs.quarantine WHERE kind = 'put'").fetchall()
