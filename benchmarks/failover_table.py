@@ -17,6 +17,8 @@ __all__ = ["NO_PLANS", "Row", "numbers_of", "read", "show"]
 Row = dict[str, Any]
 #: What the name of a fault ends with where it was drilled with failover.automatic: false.
 NO_PLANS = ", no plans"
+#: Of the guide: what is missed of them is counted, of all else each is told.
+NUMBERS = ("p99", "lag", "failover", "residency", "availability")
 #: The budget of the design after each step, in seconds since the fault. The lease is waited for only where a
 #: database is promoted.
 BUDGET = (("plan begun", 3), ("fenced", 6), ("inboxes elsewhere", 8), ("zones verified", 9))
@@ -86,8 +88,8 @@ def show(rows: Sequence[Row]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    head, *lines = ["| " + " | ".join(map(str, line)) + " |" for line in (columns, *rows)]
+    return "\n".join([head, "|---" * len(columns) + "|", *lines])
 
 
 def _both(values: Iterable[float | None], digits: int = 1, least: int = 1) -> str:
@@ -170,11 +172,14 @@ def _parts(done: dict[str, list[Row]]) -> str:
 
 
 def _remarks(runs: dict[str, list[Row]]) -> list[str]:
-    """Return what was not as it should be, run by run: drills that broke off, and promises not kept."""
+    """Return what was not as it should be: drills that broke off, objectives missed, promises not kept."""
     found: list[str] = []
     for name, of in runs.items():
-        told = Counter(row["raised"] for row in of if row["raised"])
-        found += [f"- {name}: {count} broke off: {why}" for why, count in told.items()]
+        told = Counter(f"broke off: {row['raised']}" for row in of if row["raised"])
+        kinds = [what.partition(":")[0] for row in of for what in row.get("missed", ())]
+        told.update(f"missed the objective of {kind}" for kind in kinds if kind in NUMBERS)
+        found += [f"- {name}: {count} of {len(of)} {what}" for what, count in told.items()]
         for row in of:
-            found += [f"- {name}, {row['began_at']}: {what}" for what in row.get("missed", ())]
+            others = [what for what in row.get("missed", ()) if what.partition(":")[0] not in NUMBERS]
+            found += [f"- {name}, {row['began_at']}: {what}" for what in others]
     return ["\n".join(found)] if found else []

@@ -51,6 +51,7 @@ def drill(
     from acgs2.drill.outages import OUTAGES
     from acgs2.drill.report import not_run
     from acgs2.drill.run import Settings, run_drill
+    from acgs2.errors import AcgsError
     from acgs2.local.state import default_path
 
     # Whoever ends it ends the cluster that it brought up as well.
@@ -72,7 +73,8 @@ def drill(
                 if not suite:
                     raise
                 # A suite says of every fault what came of it: also that its drill broke off.
-                traceback.print_exc()
+                if not isinstance(error, AcgsError):
+                    traceback.print_exc()
                 reports.append(not_run(name, region, cluster.state.topology.name, rate, error))
             finally:
                 done()

@@ -185,7 +185,8 @@ class Report:
 
 def not_run(fault: str, region: str, topology: str, rate_per_s: float, error: Exception) -> Report:
     """Return the report of a drill that broke off; `region` is the one that was asked for, if any."""
-    what = (
-        f"{error.reference}: {error}" if isinstance(error, AcgsError) else f"{type(error).__name__}: {error}"
-    )
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    name = error.reference if isinstance(error, AcgsError) else type(error).__name__
+    what = f"{name}: {error}" if str(error) else name
     return Report(fault, [region] if region else [], raised=what, topology=topology, rate_per_s=rate_per_s)

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from acgs2.drill.report import Report, ZoneSeen, not_run
+from acgs2.drill.report import Number, Report, ZoneSeen, not_run
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,6 +42,7 @@ def report(
         steps_s={"fence": 4.0, "verify": 6.0} if detected_s else {},
         zones=zones,
         lost=["user 7"] * lost,
+        numbers=[Number("p99", "ms", 150.0 + lost, 100, False, "")],
         acknowledged_writes=10,
         acknowledged_messages=5,
         converged_s=0.1,
@@ -71,7 +72,8 @@ def test_percentiles_are_over_runs_and_whatever_went_wrong_is_named(tables: Modu
     assert row_of(text, "pair")[1:5] == ["5", "4", "3.0 / 3.0", "2.0 / 3.0, 1 never"]
     assert row_of(text, "kill, no plans")[3:5] == ["-", "9.0 / 9.0"]
     assert row_of(text, "all")[1:3] == ["75", "1"], "the one that broke off acknowledged nothing that counts"
-    assert "- pair: 1 broke off: TimeoutError: too slow" in text
+    assert "- pair: 1 of 5 broke off: TimeoutError: too slow" in text
+    assert "- pair: 4 of 5 missed the objective of p99" in text
     assert "lost: user 7" in text
 
 

@@ -87,6 +87,8 @@ def test_a_drill_that_broke_off_is_not_passed_and_says_why() -> None:
     broke = not_run("pair", "", "local", 30, RuntimeFault("not-well", "Clients are <not> served."))
     assert broke.missed == ["not carried out: not-well: Clients are <not> served."]
     assert broke.as_dict()["passed"] is False
+    several = ExceptionGroup("several", [ExceptionGroup("more", [TimeoutError()])])
+    assert not_run("pair", "", "local", 30, several).missed == ["not carried out: TimeoutError"]
     tags = _Tags()
     tags.feed(page([report(), broke]))
     tags.close()
