@@ -81,11 +81,11 @@ class Stage:
             if beside.is_file():
                 shutil.copyfile(beside, folder / beside.name)
             (folder / "topology.yaml").write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
-            running = up(folder / "topology.yaml", folder / "state")
             try:
-                yield running
+                yield up(folder / "topology.yaml", folder / "state")
             finally:
-                running.down()
+                if (folder / "state").exists():  # also where it was ended while it came up
+                    Cluster.open(folder / "state").down()
 
 
 def due(rows: Sequence[Row], wanted: dict[str, int]) -> str | None:
