@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import psycopg
 
+from acgs2.api.actors import acted
 from acgs2.api.audited import audit
 from acgs2.api.hands import Hands, InTheWay, to_be_tried_again, unknown
 from acgs2.api.observers import told
@@ -132,12 +133,8 @@ class Controller:
 
     async def rehearse(self, plan: Plan) -> list[str]:
         """Return what a plan would do outside, call by call; nothing is done."""
-        said: list[str] = []
-        for step in plan.steps:
-            for actor in self._server.actors:
-                if step.kind in actor.kinds:
-                    said += await asyncio.to_thread(actor.act, step, plan, dry_run=True)
-        return said
+        actors = self._server.actors
+        return [line for step in plan.steps for line in await acted(actors, plan, step, dry_run=True)]
 
     async def _begin(self, agreed: Agreed, term: int) -> None:
         server = self._server

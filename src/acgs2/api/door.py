@@ -20,7 +20,9 @@ __all__ = [
     "check_zone",
     "guard_read",
     "guard_write",
+    "operator_of",
     "operators_only",
+    "principal_of",
     "refuse_role",
     "what_is_said",
 ]
@@ -83,6 +85,18 @@ def operators_only(connection: Connection, _: BaseRouteHandler) -> None:
             "Only operators and services may do this.",
             hint="Use a token without a tenant.",
         )
+
+
+def operator_of(connection: Connection, act: str) -> Principal:
+    """Return who asks, where only operators do such an act; raises ForbiddenError for services."""
+    principal = principal_of(connection)
+    if principal.role != "operator":
+        raise ForbiddenError(
+            "role-not-allowed",
+            f"Who acts as {principal.role} may not {act}.",
+            hint="Ask an operator.",
+        )
+    return principal
 
 
 def guard_write(entity: Entity) -> Any:
