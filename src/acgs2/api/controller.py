@@ -99,16 +99,24 @@ class Controller:
         )
 
     def plan(
-        self, kind: str, region: str, agreed: Agreed, cause: str, outside: Collection[StepKind] = ()
+        self,
+        kind: str,
+        region: str,
+        agreed: Agreed,
+        cause: str,
+        *,
+        by: str = "",
+        outside: Collection[StepKind] = (),
     ) -> Plan:
         """Return the plan of a failover or failback as it would be begun now; raises InputError.
 
-        `outside` are steps that others than this server's actors would carry out.
+        `by` is the operator who asks for it, `outside` are steps that others than this server's actors would
+        carry out.
         """
         topology, now_us = self._server.topology, time.time_ns() // 1000
         plan_id = str(uuid4())
         if kind == "failback":
-            return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause)
+            return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause, by=by)
         lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
         return failover(
             region,
@@ -120,6 +128,7 @@ class Controller:
             plan_id=plan_id,
             now_us=now_us,
             cause=cause,
+            by=by,
             outside={kind for actor in self._server.actors for kind in actor.kinds} | {*outside},
         )
 
@@ -200,6 +209,7 @@ class Controller:
     async def _audit(self, plan: Plan, what: str, why: str) -> None:
         """Leave a leaf of how a plan began or ended; the plan itself is agreed on, and stands without."""
         body = {
+            "by": plan.by,
             "cause": plan.cause,
             "kind": plan.kind,
             "plan": plan.id,

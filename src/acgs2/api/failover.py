@@ -93,7 +93,8 @@ async def _begin(
     _, agreed = server.participation.require()
     if not server.leader.held():
         await server.controller.look()  # judged by what is known here; the one that leads judges anew
-    plan = server.controller.plan(kind, region, agreed, f"operator {principal.name}", outside)
+    by = principal.name
+    plan = server.controller.plan(kind, region, agreed, f"operator {by}", by=by, outside=outside)
     if dry_run:
         return Begun(msgspec.to_builtins(plan), False, await server.controller.rehearse(plan))
     if kind == "failback" and region not in agreed.traffic.down and region not in agreed.traffic.weights:

@@ -86,7 +86,7 @@ class Hands:
             self.waits_for.pop(plan.region, None)
 
     async def _confirm(self, plan: Plan, _: Step) -> str:
-        if plan.cause.startswith("operator"):
+        if plan.by:
             return "an operator decided"
         judged = self._judged().get(plan.region)
         if judged is None or judged.state != "down":
@@ -130,7 +130,7 @@ class Hands:
                 return await self._synthetic.verify(plan, step)
             except UnavailableError as error:
                 judged = self._judged().get(plan.region)
-                asked_for = plan.kind == "failback" or plan.cause.startswith("operator")
+                asked_for = plan.kind == "failback" or bool(plan.by)
                 if judged is not None and judged.state == "up" and not asked_for:
                     # Whoever was to take over is away itself: the region is let in again instead.
                     raise InTheWay(f"{plan.region} is up again. {error.message}") from error
