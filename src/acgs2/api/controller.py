@@ -59,6 +59,8 @@ class Controller:
         self._hands = Hands(server, self._synthetic, lambda: self.judged, lambda: self.views.known)
         self._began_s = boottime_s()
         self._carrying: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        #: The term in which this region has heard all that those who led before it have agreed on.
+        self._heard_in = 0
 
     @property
     def waits_for(self) -> Mapping[str, str]:
@@ -67,6 +69,10 @@ class Controller:
 
     async def step(self) -> None:
         """Look at all regions, begin what is to be begun, and see to it that every plan is carried out.
+
+        What is agreed is asked for once a term. From then on this region knows its own changes at once, and
+        those of operators in other regions within a look of `run_standing`. What it begins meanwhile rests on
+        what is that old, and is judged anew by the compare-and-set that opens it.
 
         Raises:
             UnavailableError: no majority answers.
@@ -77,7 +83,9 @@ class Controller:
             return
         term = server.leader.term
         await self.look()
-        await server.participation.look()
+        if self._heard_in != term:
+            await server.participation.look()
+            self._heard_in = term
         if server.topology.failover.automatic:
             await self._begin(server.participation.agreed, term)
         for plan in server.participation.agreed.plans.values():
