@@ -49,9 +49,7 @@ class Measured(msgspec.Struct, frozen=True):
     reads_of_zones: int
 
 
-def failback(
-    region: str, topology: Topology, *, plan_id: str, now_us: int, cause: str, by: str = ""
-) -> Plan:
+def failback(region: str, topology: Topology, *, plan_id: str, now_us: int, cause: str, by: str = "") -> Plan:
     """Return the plan that gives a region its traffic back, share by share.
 
     Args:
