@@ -1,15 +1,9 @@
-"""The way in: what edge and gateway cost, and what clients see when a region is killed.
+"""The way in: what edge and gateway cost.
 
-    python benchmarks/edge.py throughput [--rounds 3] [--seconds 3] [--clients 1 16 64] [--json]
-    python benchmarks/edge.py failover [--rounds 10] [--rate 50] [--json]
+    python benchmarks/edge.py [--rounds 3] [--seconds 3] [--clients 1 16 64] [--json]
 
-`throughput`: requests through edge and gateway, through the gateway alone and directly to the region's server, by
-turns; one region, no distance, TLS as in production. Needs `h2load` (Debian: nghttp2-client; Homebrew: nghttp2).
-
-`failover`: from `kill -9` of a region's processes to the last request that failed, for clients at the region's own
-place, with the distances that there are; a plain client that never repeats and the SDK, by turns, with a read and a
-keyed create each in a paired zone and in one without a pair. Exit status 1 when a request of the SDK failed: all of
-them are safe to repeat.
+Requests through edge and gateway, through the gateway alone and directly to the region's server, by turns; one
+region, no distance, TLS as in production. Needs `h2load` (Debian: nghttp2-client; Homebrew: nghttp2).
 """
 
 from __future__ import annotations
@@ -28,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from clusters import bearer, running, say
-from failover import CLIENTS, failover, show_failover
 
 from acgs2.local.latency import spread
 from acgs2.local.loopback import loopback
@@ -164,27 +157,16 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = options.add_subparsers(required=True, metavar="throughput|failover")
-    first = kinds.add_parser("throughput", help="what edge and gateway cost")
-    first.add_argument("--rounds", type=int, default=3)
-    first.add_argument("--seconds", type=int, default=3, help="of each measurement")
-    first.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
-    first.set_defaults(measure=throughput, show=show_throughput)
-    second = kinds.add_parser("failover", help="what clients see when a region is killed")
-    second.add_argument("--rounds", type=int, default=10)
-    second.add_argument("--rate", type=float, default=50, help="requests a second of a client")
-    second.add_argument("--clients", nargs="+", choices=CLIENTS, default=[*CLIENTS])
-    second.set_defaults(measure=failover, show=show_failover)
-    for each in (first, second):
-        each.add_argument("--json", action="store_true")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    options.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
+    options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
-    rows = chosen.measure(chosen)
+    rows = throughput(chosen)
     if chosen.json:
         print(json.dumps(rows, indent=1))
     else:
-        chosen.show(rows)
-    if any(row.get("client") == "SDK" and row["failed_in_all"] for row in rows):
-        raise SystemExit(1)
+        show_throughput(rows)
 
 
 if __name__ == "__main__":

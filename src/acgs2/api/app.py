@@ -45,7 +45,7 @@ from acgs2.api.rights import ACTS
 from acgs2.api.rights import HANDLERS as RIGHTS
 from acgs2.api.routes import router_of
 from acgs2.api.standing import run_standing
-from acgs2.api.tasks import run_committer, run_leader, run_tasks
+from acgs2.api.tasks import run_committer, run_leader, run_mender, run_tasks
 from acgs2.api.trace import ACTS as TRACE
 from acgs2.api.traffic import HANDLERS as TRAFFIC
 from acgs2.api.voters import HANDLERS as VOTERS
@@ -72,6 +72,7 @@ _DUTIES = (
     run_pairs,
     run_repair,
     run_leader,
+    run_mender,
     run_standing,
     run_controller,
     run_observers,

@@ -39,8 +39,6 @@ CHANNEL = "acgs_governance"
 _LOOK_S = 0.4
 #: How long after something that it cannot load a region tries again, if nothing else is in force by then.
 _AGAIN_S = 5.0
-#: How often the region that leads looks for a document whose pointer was never raised.
-_MEND_S = 5.0
 _RETRY_S = 0.2
 Connection = psycopg.AsyncConnection[Any]
 
@@ -329,16 +327,13 @@ async def run_governance(server: RegionServer) -> None:
 
 
 async def _governed(server: RegionServer, conn: Connection) -> None:
-    governance, heard, mended_s = server.governance, True, boottime_s()
+    governance, heard = server.governance, True
     while True:
         began_s = boottime_s()
         try:
             # A look that is not answered within a lease says nothing any more.
             async with asyncio.timeout(governance.lease_s / 2):
                 await governance.step(conn)
-                if server.leader.held() and began_s - mended_s > _MEND_S:
-                    mended_s = began_s
-                    await governance.documents.mend()
             heard = True
         except (AcgsError, TimeoutError) as error:
             governance.unheard(error)

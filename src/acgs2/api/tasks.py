@@ -8,12 +8,16 @@ import time
 import psycopg
 
 from acgs2.api.region import RegionServer
+from acgs2.consensus import PaxosRegister
+from acgs2.consensus.members import level
+from acgs2.errors import AcgsError
 from acgs2.logs.write import get_logger
 
-__all__ = ["run_committer", "run_leader", "run_tasks"]
+__all__ = ["run_committer", "run_leader", "run_mender", "run_tasks"]
 
 _LOG = get_logger("acgs2.tasks")
 _TICK_S = 0.5
+_MEND_S = 5.0
 #: Statement and how many ticks lie between two runs of it.
 _DUTIES = (
     (b"SELECT acgs.beat()", 1),
@@ -46,6 +50,23 @@ async def run_tasks(server: RegionServer) -> None:
 async def run_leader(server: RegionServer) -> None:
     """Contend for the lead until cancelled; see `Leader`."""
     await server.leader.run()
+
+
+async def run_mender(server: RegionServer) -> None:
+    """Go on with what others left half-way, while this region leads, until cancelled.
+
+    That is a document whose pointer was never raised, and a voter that was away when something was agreed.
+    """
+    while True:
+        await asyncio.sleep(_MEND_S)
+        if not server.leader.held():
+            continue
+        try:
+            await server.governance.documents.mend()
+            if isinstance(server.register, PaxosRegister):
+                await level(server.register, server.voters)
+        except AcgsError as error:
+            _LOG.info("not-mended", error=error.reference)
 
 
 async def run_committer(server: RegionServer) -> None:

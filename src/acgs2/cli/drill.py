@@ -42,12 +42,16 @@ def drill(
 
     Brings a cluster up if none runs in the state directory, and leaves nothing running then unless --keep.
     Exit status 1 when an objective was missed or a promise broken; the report says which.
+    A suite goes on with the next fault when a drill breaks off, and counts it as not passed.
     """
     import asyncio
     import signal
+    import traceback
 
     from acgs2.drill.outages import OUTAGES
+    from acgs2.drill.report import not_run
     from acgs2.drill.run import Settings, run_drill
+    from acgs2.errors import AcgsError
     from acgs2.local.state import default_path
 
     # Whoever ends it ends the cluster that it brought up as well.
@@ -65,6 +69,13 @@ def drill(
                 reports.append(
                     asyncio.run(run_drill(cluster, name, region, Settings(rate_per_s=rate), say, tick))
                 )
+            except Exception as error:
+                if not suite:
+                    raise
+                # A suite says of every fault what came of it: also that its drill broke off.
+                if not isinstance(error, AcgsError):
+                    traceback.print_exc()
+                reports.append(not_run(name, region, cluster.state.topology.name, rate, error))
             finally:
                 done()
             if not as_json:
@@ -158,6 +169,9 @@ def _teller(out: Console | None) -> tuple[Any, Any, Any]:
 def _show(out: Console, report: Report) -> None:
     from rich.markup import escape
 
+    if report.raised:
+        out.print(f"[red]not passed: {escape(report.missed[0])}[/]")
+        return
     numbers = table("\nThe five numbers", "", "measured", "objective", "", "what it is")
     for each in report.numbers:
         value = "not measured" if each.value is None else f"{each.value:.7g} {each.unit}".strip()
@@ -217,6 +231,8 @@ def _proof(out: Console, report: Report) -> None:
 
 
 def _summary(out: Console, reports: list[Report]) -> None:
+    from rich.markup import escape
+
     shown = table(
         "\nThe suite",
         "fault",
@@ -236,8 +252,8 @@ def _summary(out: Console, reports: list[Report]) -> None:
             each.expected,
             each.happened,
             *("-" if value is None else f"{value:.1f}" for value in (each.detection_s, each.failover_s)),
-            f"{max((z.outage_s for z in each.zones if z.lawful), default=0):.1f}",
+            "-" if each.raised else f"{max((z.outage_s for z in each.zones if z.lawful), default=0):.1f}",
             "-" if each.failback_s is None else f"{each.failback_s:.1f}",
-            "[green]passed[/]" if each.passed else f"[red]missed: {'; '.join(each.missed)}[/]",
+            "[green]passed[/]" if each.passed else f"[red]missed: {escape('; '.join(each.missed))}[/]",
         )
     out.print(shown)

@@ -17,7 +17,7 @@ from acgs2.consensus.voters import DatabaseVoter
 from acgs2.consensus.votes import Members
 from acgs2.errors import InputError, UnavailableError
 
-__all__ = ["KEY", "change_voters"]
+__all__ = ["KEY", "change_voters", "level", "settle"]
 
 #: The register's key for the set of voters itself.
 KEY = "voters"
@@ -90,6 +90,16 @@ async def settle(register: PaxosRegister, voters: Mapping[str, DatabaseVoter]) -
         return {**value, "settled": True} if value["epoch"] == members.epoch else value
 
     await register.change(KEY, decide)
+
+
+async def level(register: PaxosRegister, voters: Mapping[str, DatabaseVoter]) -> None:
+    """See to it that all voters that answer have all that is agreed; see `PaxosRegister.level`.
+
+    Raises:
+        UnavailableError: no majority answers.
+    """
+    for key in await _keys(register.members, voters):
+        await register.level(key)
 
 
 async def _keys(members: Members, voters: Mapping[str, DatabaseVoter]) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, TypeVar
 
-from acgs2.consensus.votes import Ballot, Members, Vote, highest, settled
+from acgs2.consensus.votes import Ballot, Members, Vote, highest, joins, settled
 from acgs2.errors import UnavailableError
 
 __all__ = ["Acceptor", "Answer", "PaxosRegister", "Promise", "Register", "Versioned", "VoterAway"]
@@ -19,7 +20,10 @@ _ROUNDS = 12
 #: How many rounds without a majority are tried before it is said.
 _ROUNDS_ALONE = 3
 #: How often a reader looks again at a change that is under way before it settles it.
-_LOOKS = 2
+_LOOKS = 3
+#: A proposer that lost a race rests for a part of so many of its rounds, at least and at most so long: who is
+#: far away needs longer for a round, and after a pause shorter than that the next one is lost as well.
+_REST_ROUNDS, _LEAST_REST_S, _MOST_REST_S = 4, 0.02, 1.0
 
 
 class VoterAway(Exception):
@@ -116,6 +120,8 @@ class PaxosRegister:
         self._timeout_s = timeout_s
         self._rng = rng or Random()
         self._highest: dict[str, int] = {}
+        #: What was asked and is not waited for; kept so that it is not forgotten half-way.
+        self._late: set[asyncio.Task[Any]] = set()
         self.members = Members(0, tuple(sorted(names)) or tuple(sorted(self._voters)))
 
     def adopt(self, members: Members) -> bool:
@@ -133,7 +139,7 @@ class PaxosRegister:
         """
         for attempt in range(_LOOKS):
             if attempt:
-                await asyncio.sleep(self._rng.uniform(0.05, 0.15))
+                await asyncio.sleep(self._rng.uniform(0.05, 0.15) * attempt)
             seen = await self._look(key)
             if seen is not None:
                 return Versioned(seen.value["version"], seen.value["value"])
@@ -143,10 +149,10 @@ class PaxosRegister:
         """Change a value by compare-and-set; see `Register`."""
         alone, attempt = 0, 0
         while attempt < _ROUNDS:
-            members = self.members
+            began_s, members = time.monotonic(), self.members
             ballot = Ballot(self._highest.get(key, 0) + 1, self._me)
             self._highest[key] = ballot.n
-            promises = await self._ask(
+            promises, late = await self._ask(
                 {n: v.prepare(key, ballot, members) for n, v in self._reached(members).items()},
                 members.enough,
             )
@@ -156,7 +162,7 @@ class PaxosRegister:
                 continue
             given = {name: p for name, p in promises.items() if p.ok}
             if len(given) >= members.enough:
-                agreed = await self._propose(key, ballot, given, decide, members)
+                agreed = await self._propose(key, ballot, given, late, decide, members)
                 if agreed is not None:
                     return agreed
             elif len(promises) < members.enough:
@@ -164,24 +170,63 @@ class PaxosRegister:
                 if alone == _ROUNDS_ALONE:
                     raise _no_majority(key, len(promises), members)
             attempt += 1
-            await asyncio.sleep(self._rng.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
+            rest_s = (time.monotonic() - began_s) * min(attempt, _REST_ROUNDS)
+            await asyncio.sleep(self._rng.uniform(0.2, 1) * min(max(rest_s, _LEAST_REST_S), _MOST_REST_S))
         raise UnavailableError(
             "contended", f"Others kept changing {key}.", hint="Try again in a moment.", key=key
         )
+
+    async def level(self, key: str) -> None:
+        """See to it that every voter that answers has what is agreed, for one that was away when it was.
+
+        Else it stays with a bare majority, and once one of those dies everyone who reads has to settle it
+        first. For one caller at a time, now and then; nothing is done to what is being changed.
+
+        Raises:
+            UnavailableError: no majority answers, or others kept changing it.
+        """
+        voters = self._reached(self.members)
+        seen, _ = await self._ask({name: v.look(key) for name, v in voters.items()}, len(voters) + 1)
+        votes = [vote for vote, _ in seen.values()]
+        agreed = settled(votes, self.members.enough)
+        if agreed is None or agreed.accepted is None:
+            return
+        changing = any(v.promised is not None and v.promised > agreed.accepted for v in votes)
+        if not changing and any(v.accepted != agreed.accepted for v in votes):
+            await self.change(key, lambda value: value)
 
     def _reached(self, members: Members) -> dict[str, Acceptor]:
         return {name: self._voters[name] for name in members.names if name in self._voters}
 
     async def _propose(
-        self, key: str, ballot: Ballot, given: Mapping[str, Promise], decide: Decide, members: Members
+        self,
+        key: str,
+        ballot: Ballot,
+        given: Mapping[str, Promise],
+        late: Mapping[str, asyncio.Task[Promise]],
+        decide: Decide,
+        members: Members,
     ) -> Versioned | None:
-        """Have the changed value accepted by those who promised; None if too few did."""
-        stored = highest(p.vote for p in given.values()).value or {"version": 0, "value": None}
+        """Have the changed value accepted by those who promised; None if too few did.
+
+        Who promises late is asked as well, and not waited for: whoever dies next, the value is still with a
+        majority of the others.
+        """
+        base = highest(p.vote for p in given.values())
+        stored = base.value or {"version": 0, "value": None}
         value = decide(stored["value"])
         changed = value != stored["value"]
         new = {"version": stored["version"] + changed, "value": value}
-        answers = await self._ask(
-            {name: self._voters[name].accept(key, ballot, new, p.life, members) for name, p in given.items()},
+
+        async def follow(name: str, promise: asyncio.Task[Promise]) -> Answer:
+            given_late = await promise
+            if not given_late.ok or not joins(given_late.vote, base):
+                raise VoterAway(name)
+            return await self._voters[name].accept(key, ballot, new, given_late.life, members)
+
+        answers, _ = await self._ask(
+            {name: self._voters[name].accept(key, ballot, new, p.life, members) for name, p in given.items()}
+            | {name: follow(name, promise) for name, promise in late.items()},
             members.enough,
         )
         self._learn(key, [a.promised for a in answers.values()])
@@ -203,7 +248,7 @@ class PaxosRegister:
 
         calls = {name: one(name, voter) for name, voter in self._reached(members).items()}
         # A voter that is late would be asked better in a round, which a majority is enough for.
-        answers = await self._ask(calls, 1, self._timeout_s / 4)
+        answers, _ = await self._ask(calls, 1, self._timeout_s / 4)
         # Who has looked proposes above what was promised, and need not be refused to find that out.
         self._learn(key, [vote.promised for vote in seen.values()])
         newest = max((a.members for a in answers.values()), key=lambda m: m.epoch, default=members)
@@ -214,8 +259,11 @@ class PaxosRegister:
 
     async def _ask(
         self, calls: Mapping[str, Coroutine[Any, Any, T]], enough: int, timeout_s: float | None = None
-    ) -> dict[str, T]:
-        """Return the answers that came in time, as soon as a majority said yes or all have answered."""
+    ) -> tuple[dict[str, T], dict[str, asyncio.Task[T]]]:
+        """Return the answers that came in time, as soon as a majority said yes or all have answered.
+
+        What is not answered by then is returned as well, and goes on until its time is over.
+        """
 
         async def one(call: Coroutine[Any, Any, T]) -> T:
             async with asyncio.timeout(timeout_s or self._timeout_s):
@@ -233,10 +281,19 @@ class PaxosRegister:
                         answers[tasks[task]] = task.result()
                     elif not isinstance(error, VoterAway | TimeoutError):
                         raise error
-        finally:
+        except BaseException:
             for task in pending:
                 task.cancel()
-        return answers
+            raise
+        for task in pending:
+            self._late.add(task)
+            task.add_done_callback(self._ended)
+        return answers, {tasks[task]: task for task in pending}
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._late.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: nobody waits for it any more
 
 
 def _no_majority(key: str, answered: int, members: Members) -> UnavailableError:

@@ -14,6 +14,7 @@ __all__ = [
     "adopt",
     "give_way",
     "highest",
+    "joins",
     "majority",
     "prepare",
     "settled",
@@ -76,6 +77,15 @@ def highest(votes: Iterable[Vote]) -> Vote:
     """Return the vote with the highest accepted ballot; an empty one where nothing was accepted."""
     accepted = [v for v in votes if v.accepted is not None]
     return max(accepted, key=lambda v: v.accepted or Ballot(0, ""), default=Vote())
+
+
+def joins(vote: Vote, base: Vote) -> bool:
+    """Return whether a voter that promised late may be asked to accept what was made of `base`.
+
+    Not if it has accepted something later than that. The others may have forgotten their promises since, and
+    it may be one of those that agreed on it.
+    """
+    return vote.accepted is None or (base.accepted is not None and vote.accepted <= base.accepted)
 
 
 def settled(votes: Iterable[Vote], enough: int) -> Vote | None:

@@ -6,6 +6,7 @@ that is written ahead, spilled changes, dead tuples, statistics; and what proces
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import re
 from collections.abc import Iterable, Mapping
@@ -73,6 +74,7 @@ def sweep(
     traces: Mapping[str, Traces],
     canaries: Mapping[str, Canary],
     run: str,
+    since: datetime | None = None,
 ) -> Sweep:
     """Look for a run's texts in everything that every region keeps, and in what belongs to no region.
 
@@ -81,8 +83,10 @@ def sweep(
         traces: what is in the tables of every region.
         canaries: what is looked for.
         run: what the names of all of them begin with.
+        since: before the first of them was made; files that were not written since then have none of them.
     """
     made = Sweep()
+    since_s = since.timestamp() if since is not None else 0.0
     token = re.compile(f"~({re.escape(run)}[a-z0-9_./-]*)".encode())
     for region, texts in traces.items():
         for name, tables in texts.items():
@@ -93,13 +97,13 @@ def sweep(
                 made.found.add(name)
             else:
                 made.misplaced += [f"{region}: {name} in table {table}" for table in tables]
-        for path in _files(state, region):
+        for path in _written(_files(state, region), since_s):
             made.swept_bytes += path.stat().st_size
             for name in _names_in(path, token):
                 meant = _meant(canaries, name)
                 if meant and not any(region in canary.may for canary in meant):
                     made.misplaced.append(f"{region}: {name} in {path.relative_to(state.path)}")
-    for path in _nobodys(state, traces):
+    for path in _written(_nobodys(state, traces), since_s):
         made.swept_bytes += path.stat().st_size
         made.misplaced += [f"{name} in {path.relative_to(state.path)}" for name in _names_in(path, token)]
     return made
@@ -128,6 +132,13 @@ def _meant(canaries: Mapping[str, Canary], name: str) -> list[Canary]:
 def _files(state: State, region: str) -> Iterable[Path]:
     yield from (path for path in sorted(state.region_path(region).rglob("*")) if path.is_file())
     yield from sorted(state.logs.glob(f"{region}.*"))
+
+
+def _written(paths: Iterable[Path], since_s: float) -> Iterable[Path]:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # gone since: nothing is in it
+            if path.stat().st_mtime >= since_s:
+                yield path
 
 
 def _nobodys(state: State, regions: Iterable[str]) -> Iterable[Path]:

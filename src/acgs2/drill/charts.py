@@ -12,8 +12,13 @@ __all__ = ["WIDTH", "Scale", "calls", "lane", "latency"]
 
 #: Of every chart, in its own units; the page scales them.
 WIDTH = 960
-_LEFT, _RIGHT = 64, 12
-_SERVED, _LOST, _FAULT, _PLAN, _INK, _GRID = "#3b7a9e", "#d1495b", "#d1495b", "#6a4c93", "#333", "#ddd"
+_LEFT, _RIGHT = 64, 16
+_SERVED, _LOST, _FAULT, _PLAN, _SEEN, _INK, _GRID = (
+    "#3b7a9e", "#d1495b", "#d1495b", "#6a4c93", "#6b757e", "#333", "#ddd",
+)  # fmt: skip
+_BAND = "#f8dfe2"
+#: Of texts: it can be read on paper too, where a chart is three quarters as wide.
+_SIZE, _WIDE = 12.5, 7.0
 _PHASES = ("#eef2f5", "#e2e9ee")
 
 
@@ -27,7 +32,8 @@ class Scale:
     """
 
     def __init__(self, until_s: float, fault_s: float, ended_s: float) -> None:
-        self.until_s = max(until_s, 1.0)
+        # Whole seconds: what is counted by the second has its last one within.
+        self.until_s = float(max(math.ceil(until_s), 1))
         self.fault_s = fault_s
         self.ended_s = ended_s
 
@@ -50,15 +56,28 @@ class Scale:
         step = next(s for s in (1, 2, 5, 10, 20, 30, 60, 120, 300) if self.until_s / s <= 16 or s == 300)
         ticks = range(0, int(self.until_s) + 1, step)
         return "".join(
-            _text(self.x(at), y + 14, f"{at} s" if at == ticks[-1] else str(at), anchor="middle")
+            _text(self.x(at), y + 15, f"{at} s" if at == ticks[-1] else str(at), anchor="middle")
             for at in ticks
         )
 
 
-def _text(x: float, y: float, what: str, *, anchor: str = "start", size: int = 11, fill: str = _INK) -> str:
+def _text(
+    x: float, y: float, what: str, *, anchor: str = "start", size: float = _SIZE, fill: str = _INK
+) -> str:
     return (
         f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}" fill="{fill}">{escape(what)}</text>'
     )
+
+
+def _heading(title: str, legend: Sequence[tuple[str, str]], ground: str) -> str:
+    """Return a chart's title, what its colours mean at the right, and below what lies behind it."""
+    parts, x = [ground, _text(_LEFT, 13, title)], float(WIDTH - _RIGHT)
+    for fill, what in (*reversed(legend), (_BAND, "the fault lasts")):
+        x -= len(what) * _WIDE
+        parts.append(_text(x, 13, what))
+        parts.append(f'<rect x="{x - 15:.1f}" y="3.5" width="10" height="10" fill="{fill}"/>')
+        x -= 30
+    return "".join(parts)
 
 
 def _svg(height: float, title: str, body: str) -> str:
@@ -101,10 +120,10 @@ def calls(zone: str, series: Sequence[Bucket], scale: Scale) -> str:
                     f'<rect x="{scale.x(bucket.at_s)}" y="{y:.1f}" width="{wide:.1f}" height="{height:.1f}"'
                     f' fill="{fill}"/>'
                 )
-    title = f"{zone}: calls a second, served and not"
-    body = _text(_LEFT, 13, title, size=12) + scale.ground(top, bottom)
+    title = f"{zone}: calls a second"
+    body = _heading(title, ((_SERVED, "served in time"), (_LOST, "not served")), scale.ground(top, bottom))
     body += _grid(top, bottom, most, "", (0, most / 2, most)) + "".join(bars) + scale.axis(bottom)
-    return _svg(130, title, body)
+    return _svg(132, title, body)
 
 
 def latency(zone: str, series: Sequence[Bucket], scale: Scale, objective_ms: float) -> str:
@@ -140,23 +159,24 @@ def latency(zone: str, series: Sequence[Bucket], scale: Scale, objective_ms: flo
         f'<line x1="{_LEFT}" y1="{y(objective_ms)}" x2="{WIDTH - _RIGHT}" y2="{y(objective_ms)}"'
         f' stroke="{_PLAN}" stroke-dasharray="2 4"/>'
     )
-    title = f"{zone}: how long calls took, p50 (thin) and p99; dotted the objective, {objective_ms:g} ms"
-    body = _text(_LEFT, 13, title, size=12) + scale.ground(top, bottom) + grid + goal
+    title = f"{zone}: how long calls took that were served: p50 thin, p99 thick"
+    body = _heading(title, ((_PLAN, f"the objective of {objective_ms:g} ms"),), scale.ground(top, bottom))
+    body += grid + goal
     body += line([(b.at_s, b.p50_ms) for b in series], _SERVED, 1.2)
     body += line([(b.at_s, b.p99_ms) for b in series], _SERVED, 2.4) + scale.axis(bottom)
-    return _svg(140, title, body)
+    return _svg(142, title, body)
 
 
 def lane(phases: Sequence[Phase], events: Sequence[Event], scale: Scale) -> str:
     """Return the phases as a band, and the events as numbered marks; numbers are places in the sequence."""
     top = 18.0
     parts: list[str] = []
-    for number, phase in enumerate(phases):
+    for number, phase in enumerate(each for each in phases if each.began_s < scale.until_s):
         a, b = scale.x(phase.began_s), scale.x(phase.ended_s)
         parts.append(
             f'<rect x="{a}" y="{top}" width="{max(b - a, 1):.1f}" height="20" fill="{_PHASES[number % 2]}"/>'
         )
-        if b - a > len(phase.name) * 6.2:
+        if b - a > len(phase.name) * _WIDE:
             parts.append(_text((a + b) / 2, top + 14, phase.name, anchor="middle"))
     rows: list[float] = []
     for number, event in enumerate(events, 1):
@@ -164,11 +184,12 @@ def lane(phases: Sequence[Phase], events: Sequence[Event], scale: Scale) -> str:
         row = next((r for r, taken in enumerate(rows) if taken + 17 <= x), len(rows))
         rows[row : row + 1] = [x]
         y = top + 34 + row * 18
-        fill = {"fault": _FAULT, "plan": _PLAN}.get(event.kind, "#7d8891")
+        fill = {"fault": _FAULT, "plan": _PLAN}.get(event.kind, _SEEN)
         parts.append(f'<line x1="{x}" y1="{top + 20}" x2="{x}" y2="{y}" stroke="{fill}" stroke-width="0.7"/>')
         parts.append(f'<circle cx="{x}" cy="{y}" r="8" fill="{fill}"/>')
         parts.append(_text(x, y + 3.5, str(number), anchor="middle", size=9, fill="#fff"))
     bottom = top + 46 + 18 * max(len(rows) - 1, 0)
-    title = "Phases, and what happened when"
-    body = _text(_LEFT, 13, title, size=12) + scale.ground(top, bottom) + "".join(parts) + scale.axis(bottom)
+    title = "Phases, and what happened when: numbers as in the list below"
+    marks = ((_FAULT, "fault"), (_PLAN, "plan"), (_SEEN, "seen"))
+    body = _heading(title, marks, scale.ground(top, bottom)) + "".join(parts) + scale.axis(bottom)
     return _svg(bottom + 18, title, body)

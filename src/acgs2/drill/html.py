@@ -15,11 +15,14 @@ __all__ = ["page"]
 def page(reports: Sequence[Report]) -> str:
     """Return the page."""
     passed = all(report.passed for report in reports)
-    title = f"Drill: {_name(reports[0])}" if len(reports) == 1 else f"{len(reports)} drills"
-    first = reports[0]
+    well = sum(report.passed for report in reports)
+    several = f"{len(reports)} drills, {well} passed"
+    title = f"Drill: {_name(reports[0])}" if len(reports) == 1 else several
+    first = next((report for report in reports if report.began_at), reports[0])
     intro = f"topology {first.topology}, {first.rate_per_s:g} calls a second, {first.began_at}"
     css = files("acgs2.drill").joinpath("page.css").read_text(encoding="utf-8")
-    body = "".join(_drill(report, alone=len(reports) == 1) for report in reports)
+    alone = len(reports) == 1
+    body = "".join(_drill(report, n, alone=alone) for n, report in enumerate(reports, 1))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -31,7 +34,7 @@ def page(reports: Sequence[Report]) -> str:
 
 
 def _name(report: Report) -> str:
-    return f"{report.fault} {' and '.join(report.regions)}"
+    return f"{report.fault} {' and '.join(report.regions)}".strip()
 
 
 def _word(passed: bool) -> str:
@@ -42,8 +45,11 @@ def _kind(good: bool) -> str:
     return "good" if good else "bad"
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; a column whose name ends in # has numbers. Cells are HTML."""
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, short: bool = False) -> str:
+    """Return a table of cells that are HTML; a column whose name ends in # has numbers.
+
+    A short one is not torn apart where a page ends.
+    """
     classes = [' class="n"' if name.endswith("#") else "" for name in columns]
     head = "".join(
         f"<th{c}>{escape(name.removesuffix('#'))}</th>" for c, name in zip(classes, columns, strict=True)
@@ -52,7 +58,13 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td{c}>{cell}</td>" for c, cell in zip(classes, row, strict=True)) + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    kind = "wide" + (" many" if len(columns) > 6 else "") + (" short" if short else "")
+    return f'<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def _names(names: Iterable[str]) -> str:
+    """Return names of which none is broken at its hyphens."""
+    return ", ".join(f'<span class="name">{escape(name)}</span>' for name in names)
 
 
 def _seconds(value: float | None) -> str:
@@ -62,6 +74,7 @@ def _seconds(value: float | None) -> str:
 def _suite(reports: Sequence[Report]) -> str:
     columns = (
         "fault",
+        "",
         "to",
         "expected",
         "happened",
@@ -69,40 +82,43 @@ def _suite(reports: Sequence[Report]) -> str:
         "failed over s#",
         "lost s#",
         "returned s#",
-        "",
     )
     rows = [
         (
-            escape(r.fault),
-            escape(", ".join(r.regions)),
+            f'<a class="name" href="#drill-{n}">{escape(r.fault)}</a>',
+            f'<span class="name {_kind(r.passed)}">{_word(r.passed)}</span>',
+            _names(r.regions),
             escape(r.expected),
-            escape(r.happened),
+            escape(r.missed[0] if r.raised else r.happened),
             _seconds(r.detection_s),
             _seconds(r.failover_s),
-            _seconds(max((z.outage_s for z in r.zones if z.lawful), default=0.0)),
+            _seconds(None if r.raised else max((z.outage_s for z in r.zones if z.lawful), default=0.0)),
             _seconds(r.failback_s),
-            f'<span class="{_kind(r.passed)}">{_word(r.passed)}</span>',
         )
-        for r in reports
+        for n, r in enumerate(reports, 1)
     ]
-    return _table(columns, rows)
+    return f'<section class="suite">{_table(columns, rows, short=True)}</section>'
 
 
-def _drill(report: Report, *, alone: bool) -> str:
+def _drill(report: Report, number: int, *, alone: bool) -> str:
+    head = "" if alone else f"<h2>{escape(_name(report))}</h2>"
+    begin = f'<section class="drill" id="drill-{number}">{head}'
+    missed = "".join(f'<li class="bad">{escape(what)}</li>' for what in report.missed)
+    if report.raised:
+        return f"{begin}<ul>{missed}</ul></section>"
     scale = charts.Scale(report.seconds, report.fault_s, report.ended_s)
     objective_ms = next((n.objective for n in report.numbers if n.name == "p99"), 100.0)
-    head = "" if alone else f"<h2>{escape(_name(report))}</h2>"
-    missed = "".join(f'<li class="bad">{escape(what)}</li>' for what in report.missed)
     zones = "".join(
-        f'<div class="zone">{charts.calls(z.zone, z.series, scale)}'
+        f'<div class="wide zone">{charts.calls(z.zone, z.series, scale)}'
         f"{charts.latency(z.zone, z.series, scale, objective_ms)}</div>"
         for z in report.zones
     )
     return (
-        f'<section class="drill">{head}<div class="tiles">{"".join(map(_tile, report.numbers))}</div>'
+        f'{begin}<div class="tiles">{"".join(map(_tile, report.numbers))}</div>'
         f"{f'<ul>{missed}</ul>' if missed else ''}{_story(report)}"
         f"<h3>What clients saw</h3>{_zones(report)}{zones}"
-        f"<h3>When</h3>{charts.lane(report.phases, report.events, scale)}{_events(report)}"
+        f'<h3>When</h3><div class="wide">{charts.lane(report.phases, report.events, scale)}</div>'
+        f"{_events(report)}"
         f"<h3>What was kept</h3>{_proof(report)}"
         f"<h3>How far regions were behind, before the fault</h3>{_lag(report)}"
         f"<h3>Phases</h3>{_phases(report)}</section>"
@@ -146,7 +162,7 @@ def _events(report: Report) -> str:
         (str(n), f"{e.at_s:.1f}", _after(e.at_s - report.fault_s), escape(e.kind), escape(e.what))
         for n, e in enumerate(report.events, 1)
     ]
-    return _table(("#", "at s#", "from the fault s#", "", "what"), rows)
+    return _table(("#", "at s#", "after fault s#", "", "what"), rows)
 
 
 def _zones(report: Report) -> str:
@@ -173,13 +189,13 @@ def _zones(report: Report) -> str:
             f"{z.p50_ms:.0f}",
             f"{z.p99_ms:.0f}",
             f"{z.after_p99_ms:.0f}",
-            escape(", ".join(z.regions["before"])),
-            escape(", ".join(z.regions["after"])),
+            _names(z.regions["before"]),
+            _names(z.regions["after"]),
             escape(", ".join(f"{count} {what}" for what, count in z.problems.items())),
         )
         for z in report.zones
     ]
-    return _table((*columns, "answered before", "and after", "problems"), rows)
+    return _table((*columns, "answered before", "and after", "problems"), rows, short=True)
 
 
 def _proof(report: Report) -> str:
@@ -212,8 +228,8 @@ def _listed(items: Sequence[str]) -> str:
 def _lag(report: Report) -> str:
     rows = [
         (
-            escape(row["from"]),
-            escape(row["to"]),
+            _names([row["from"]]),
+            _names([row["to"]]),
             f"{row['link_ms']:.1f}",
             f"{row['p50_ms']:.1f}",
             f"{row['p99_ms']:.1f}",
@@ -229,4 +245,4 @@ def _phases(report: Report) -> str:
         (escape(p.name), f"{p.began_s:.1f}", f"{p.ended_s - p.began_s:.1f}", escape(p.said))
         for p in report.phases
     ]
-    return _table(("phase", "from s#", "lasted s#", "what came of it"), rows)
+    return _table(("phase", "from s#", "lasted s#", "what came of it"), rows, short=True)

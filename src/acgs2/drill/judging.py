@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from acgs2.drill.canary import canaries_of, sent_astray, sweep
 from acgs2.drill.checks import judge
 from acgs2.drill.leaders import Claim, two_leaders
+from acgs2.drill.older import read_newer
 from acgs2.drill.report import Report
 from acgs2.drill.settle import calm
 from acgs2.drill.states import read_final
@@ -39,20 +39,16 @@ def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -
         run: what every text of the drill begins with.
         claims: when regions said that they lead.
     """
-    history = world.history
+    history, topology, since = world.history, world.state.topology, world.since
     began_s = history.now_s()
     if wait_until(lambda: calm(world), _AGREE_S, every_s=0.5):
         report.converged_s = round(history.now_s() - began_s, 2)
     with world.databases() as found:
-        final = read_final(world.state.topology, found)
+        held = read_newer(topology, found, since) if since is not None else None
+        final = read_final(topology, found, run=run, held=held)
         astray = sent_astray(found, datetime.fromisoformat(report.began_at))
-    ours = {
-        region: {name: where for name, where in texts.items() if name.startswith(run)}
-        for region, texts in final.traces.items()
-    }
-    final = replace(final, traces=ours)
-    canaries = canaries_of(history.operations, world.state.topology, datetime.now(UTC))
-    swept = sweep(world.state, ours, canaries, run)
+    canaries = canaries_of(history.operations, topology, datetime.now(UTC))
+    swept = sweep(world.state, final.traces, canaries, run, since=since)
     for broken in judge(history, final):
         if broken.check in _LISTS:
             getattr(report, _LISTS[broken.check]).append(broken.what)

@@ -141,6 +141,7 @@ def zone_seen(
     outage_s = sum(b.failed / (b.served + b.failed) for b in series if b.failed)
     steady = spread([c.took_s * 1000 for c in _asked(own) if c.ok and c.ended_s < fault_s])
     back_s = fault_s + (restored if restored is not None else ended_s - fault_s)
+    during = spread([c.took_s * 1000 for c in _asked(own) if c.ok and fault_s <= c.began_s < ended_s])
     after = spread([c.took_s * 1000 for c in _asked(own) if c.ok and back_s <= c.began_s < ended_s])
     answered = {
         "before": [c.region for c in own if c.region and c.ended_s < fault_s],
@@ -158,6 +159,7 @@ def zone_seen(
         p50_ms=round(steady.p50_ms, 1),
         p99_ms=round(steady.p99_ms, 1),
         after_p99_ms=round(after.p99_ms, 1),
+        during_p99_ms=round(during.p99_ms, 1),
         regions={
             when: [name for name, _ in Counter(names).most_common()] for when, names in answered.items()
         },

@@ -162,4 +162,6 @@ def outage(name: str, topology: Topology, region: str, leader: str) -> Outage:
     if not serving and expected == "fails over":
         expected, why = "stays", f"{regions[0]} serves nobody"
     gone = serving if expected == "fails over" else frozenset[str]()
+    if gone and not topology.failover.automatic:
+        expected, why = "stays", "failover.automatic is false: whoever operates it begins plans"
     return Outage(name, regions, kind.make(topology, regions), expected, why, gone)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Bucket", "Event", "Number", "Phase", "Report", "ZoneSeen"]
+from acgs2.errors import AcgsError
+
+__all__ = ["Bucket", "Event", "Number", "Phase", "Report", "ZoneSeen", "not_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class ZoneSeen:
         outage_s: seconds, each weighed by the share of its calls that were not served in time.
         problems: of calls that failed, how often what.
         p99_ms: in steady state; `after_p99_ms` once service was back.
+        during_p99_ms: of calls that began while the fault lasted and were answered, however late.
     """
 
     zone: str
@@ -84,11 +87,17 @@ class ZoneSeen:
     by_kind: dict[str, float | None]
     problems: dict[str, int]
     series: list[Bucket] = field(default_factory=list)
+    during_p99_ms: float = 0.0
 
 
 @dataclass
 class Report:
-    """What came of a drill. Times are seconds since it began, unless they say otherwise."""
+    """What came of a drill. Times are seconds since it began, unless they say otherwise.
+
+    Args:
+        raised: why it could not be carried out; nothing else of it counts then.
+        steps_s: how long after the fault the failover plans were done with each kind of step.
+    """
 
     fault: str
     regions: list[str]
@@ -99,6 +108,7 @@ class Report:
     happened: str = ""
     why_happened: str = ""
     as_expected: bool | None = None
+    raised: str = ""
     fault_s: float = 0.0
     ended_s: float = 0.0
     seconds: float = 0.0
@@ -107,7 +117,7 @@ class Report:
     began_at: str = ""
     detection_s: float | None = None
     failover_s: float | None = None
-    fenced_s: float | None = None
+    steps_s: dict[str, float] = field(default_factory=dict)
     recovered_s: float | None = None
     failback_s: float | None = None
     phases: list[Phase] = field(default_factory=list)
@@ -132,6 +142,8 @@ class Report:
     @property
     def missed(self) -> list[str]:
         """Return every objective and promise that was not kept, in words; nothing where all were."""
+        if self.raised:
+            return [f"not carried out: {self.raised}"]
         found = [
             f"{n.name}: {'not measured' if n.value is None else f'{n.value:.7g} {n.unit}'.strip()}"
             f" (objective {n.objective:g} {n.unit})".replace(" )", ")")
@@ -169,3 +181,12 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
         return asdict(self) | {"missed": self.missed, "passed": self.passed}
+
+
+def not_run(fault: str, region: str, topology: str, rate_per_s: float, error: Exception) -> Report:
+    """Return the report of a drill that broke off; `region` is the one that was asked for, if any."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    name = error.reference if isinstance(error, AcgsError) else type(error).__name__
+    what = f"{name}: {error}" if str(error) else name
+    return Report(fault, [region] if region else [], raised=what, topology=topology, rate_per_s=rate_per_s)

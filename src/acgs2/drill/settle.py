@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from acgs2.drill.checks import agreement, misheld
+from acgs2.drill.older import read_newer
 from acgs2.drill.states import read_final
 from acgs2.drill.world import World
 
@@ -20,5 +21,7 @@ def calm(world: World) -> bool:
     with world.databases() as found:
         if any(conn.execute(_PENDING).fetchone() != (0,) for conn in found.values()):
             return False
-        final = read_final(world.state.topology, found, traced=False)
+        topology = world.state.topology
+        held = read_newer(topology, found, world.since) if world.since is not None else None
+        final = read_final(topology, found, traced=False, held=held)
     return not any(agreement(final)) and not any(misheld(final))

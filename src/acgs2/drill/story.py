@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 
 from acgs2.drill.outages import Outage
 from acgs2.drill.report import Report
 from acgs2.drill.watch import Watch
 from acgs2.plan import Agreed, Plan
 
-__all__ = ["given_up", "happened", "returned", "told", "where"]
+__all__ = ["given_up", "happened", "returned", "stepped", "told", "where"]
 
 
 def happened(report: Report, drilled: Outage, watch: Watch) -> None:
@@ -29,6 +29,7 @@ def happened(report: Report, drilled: Outage, watch: Watch) -> None:
         for plan in watch.plans(report.fault_s)
         if plan.kind == "failover" and watch.at_s(plan.begun_us) < report.ended_s
     ]
+    report.steps_s = stepped(plans, lambda at_us: watch.at_s(at_us) - report.fault_s)
     hit, others = set(drilled.regions), [plan.region for plan in plans if plan.region not in drilled.regions]
     if plans:
         report.happened = "fails over: " + "; ".join(told(plan) for plan in plans)
@@ -40,6 +41,16 @@ def happened(report: Report, drilled: Outage, watch: Watch) -> None:
     serving = hit & drilled.gone
     moved = {plan.region for plan in plans if plan.state == "closed"} >= serving
     report.as_expected = not others and (moved if drilled.expected == "fails over" else not plans)
+
+
+def stepped(plans: Iterable[Plan], at_s: Callable[[int], float]) -> dict[str, float]:
+    """Return when the last of the plans was done with each kind of step, as `at_s` has it."""
+    found: dict[str, float] = {}
+    for plan in plans:
+        for note in (note for note in plan.notes if note.good):
+            kind = str(plan.steps[note.step].kind)
+            found[kind] = max(found.get(kind, 0.0), round(at_s(note.at_us), 2))
+    return found
 
 
 def told(plan: Plan) -> str:

@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -36,9 +37,26 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, *, every_s: float
 
 
 class World:
-    """The cluster, the history in which what is done to it is noted, and a way to ask all of its parts."""
+    """The cluster, the history in which what is done to it is noted, and a way to ask all of its parts.
 
-    def __init__(self, cluster: Cluster, history: History, subject: str, *, lifetime_s: int) -> None:
+    Args:
+        cluster: a running one.
+        history: of the run.
+        subject: who asks.
+        lifetime_s: for how long its token is good.
+        since: nothing that was written before is of this run; None where that is not known.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        history: History,
+        subject: str,
+        *,
+        lifetime_s: int,
+        since: datetime | None = None,
+    ) -> None:
+        self.since = since
         self.cluster = cluster
         self.state = cluster.state
         self.history = history
@@ -147,7 +165,7 @@ class World:
         exposed: set[str] = set()
         for other in (r for r in self.regions if r != region):
             try:
-                exposed |= self._survey(other, region, kept)
+                exposed |= self._survey(other, region, kept, self.since)
             except psycopg.Error:
                 continue  # dead or frozen itself
             answered.append(other)
@@ -164,10 +182,16 @@ class World:
         }
         return Loss(region, at_s, tuple(sorted(exposed)), tuple(answered), survivors)
 
-    def _survey(self, other: str, region: str, kept: dict[str, dict[str, dict[str, Any]]]) -> set[str]:
-        """Add all that a database holds, and has set aside; return the zones that a region has alone."""
+    def _survey(
+        self,
+        other: str,
+        region: str,
+        kept: dict[str, dict[str, dict[str, Any]]],
+        since: datetime | None = None,
+    ) -> set[str]:
+        """Add what a database holds, and has set aside; return the zones that a region has alone."""
         with self.database(other) as conn:
-            held = read_held(conn)
+            held = read_held(conn, since)
             aside = conn.execute(b"SELECT entity, records FROM acgs.quarantine WHERE kind = 'put'").fetchall()
             votes = conn.execute(b"SELECT key, value FROM acgs.vote WHERE key LIKE 'pair/%'").fetchall()
         found = [(entity, row) for entity, rows in held.items() for row in rows.values()]

@@ -50,6 +50,7 @@ class Voters:
         self.dsns = {region: server.dsn(name, "acgs_owner") for region, name in names.items()}
         self.owners = owners
         self.away: set[str] = set()
+        self.far: set[str] = set()
 
     def register(self, me: str, seed: int = 0) -> PaxosRegister:
         voters = {r: Flaky(DatabaseVoter(dsn), r, self) for r, dsn in self.dsns.items()}
@@ -77,6 +78,8 @@ class Flaky:
         if self._name in self._voters.away:
             call.close()
             raise VoterAway(self._name)
+        if self._name in self._voters.far:
+            await asyncio.sleep(0.1)
         answer = await call
         if self.lose.random() < self.loss:
             raise VoterAway("the answer was lost")
@@ -103,6 +106,49 @@ def test_two_of_five_may_be_away_and_three_may_not(voters: Voters) -> None:
             await register.change("k", lambda v: "b")
         voters.away = set()
         assert (await voters.register("r").read("k")).value in ("a", "b")
+
+    asyncio.run(run())
+
+
+def test_all_who_vote_have_what_is_agreed_so_that_anyone_may_die_and_none_who_reads_needs_a_ballot(
+    voters: Voters,
+) -> None:
+    def ballots() -> list[Any]:
+        query = b"SELECT promised_n, accepted_n, accepted_by FROM acgs.vote"
+        return [owner.execute(query).fetchone() for owner in voters.owners.values()]
+
+    level = [(2, 2, "p")] * 5  # the first ballot told p who votes
+
+    async def run() -> None:
+        voters.far = {"eu-west-4", "eu-west-5"}
+        await voters.register("p").change("k", lambda v: "a")
+        for _ in range(500):
+            if ballots() == level:
+                break
+            await asyncio.sleep(0.01)  # those beyond a majority are not waited for
+        assert ballots() == level
+        for one in voters.dsns:
+            voters.away = {one}
+            readers = [voters.register(name, seed) for seed, name in enumerate("qrs")]
+            assert [seen.value for seen in await asyncio.gather(*(r.read("k") for r in readers))] == ["a"] * 3
+        assert ballots() == level
+
+    asyncio.run(run())
+
+
+def test_a_voter_that_was_away_when_something_was_agreed_is_told_afterwards(voters: Voters) -> None:
+    async def run() -> None:
+        register = voters.register("p")
+        voters.away = {"eu-west-4", "eu-west-5"}
+        await register.change("k", lambda v: "a")
+        voters.away = set()
+        await register.level("k")
+        voters.away = {"eu-west-1", "eu-west-2"}
+        before = [o.execute(b"SELECT promised_n FROM acgs.vote").fetchone() for o in voters.owners.values()]
+        assert (await voters.register("q").read("k")).value == "a"
+        await voters.register("q").level("k")
+        after = [o.execute(b"SELECT promised_n FROM acgs.vote").fetchone() for o in voters.owners.values()]
+        assert before == after, "neither the reader nor one that finds all level had to write"
 
     asyncio.run(run())
 

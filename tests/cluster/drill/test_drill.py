@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,9 @@ import yaml
 from tests.cluster.conftest import await_that, folder
 from tests.cluster.local.test_away import amended, unable_to_note, version_of
 from tests.cluster.torture.test_torture import processes_in
+from typer.testing import CliRunner
 
+from acgs2.cli import app
 from acgs2.drill.faults import Injection, Kill
 from acgs2.drill.outages import OUTAGES, Kind
 from acgs2.drill.report import Event, Report
@@ -300,3 +303,39 @@ def test_two_regions_that_lead_are_found(local: Cluster, monkeypatch: pytest.Mon
     regions = {*local.state.topology.regions} - {WITNESS}
     terms = [what for what in report.broken if what.startswith(f"leaders: {WITNESS} led, term ")]
     assert any(f"while {region} did" in what for what in terms for region in regions), report.broken
+
+
+@dataclass(frozen=True)
+class _Raising(Injection):
+    """A fault that cannot be begun, in a way that nobody thought of."""
+
+    region: str
+    name = "raising"
+
+    @property
+    def target(self) -> str:
+        return self.region
+
+    def begin(self, world: World) -> str | None:
+        raise RuntimeError("nobody thought of it")
+
+    def end(self, world: World) -> str | None:
+        return None
+
+
+def test_a_suite_goes_on_when_a_drill_breaks_off(
+    local: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    raising = Kind(lambda topology, regions: _Raising(regions[0]), "fails over", "it serves nothing")
+    monkeypatch.setattr("acgs2.drill.outages.OUTAGES", {"raising": raising, "witness": OUTAGES["witness"]})
+    monkeypatch.setenv("ACGS2_STATE", str(local.state.path))
+    before, page = signal.getsignal(signal.SIGTERM), tmp_path / "suite.html"
+    try:
+        done = CliRunner().invoke(app, ["drill", "--suite", "--rate", "20", "--json", "--html", str(page)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert done.exit_code == 1, done.output
+    broke, witness = json.loads(done.stdout)
+    assert broke["missed"] == ["not carried out: RuntimeError: nobody thought of it"]
+    assert witness["missed"] == []
+    assert "nobody thought of it" in page.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from acgs2.consensus.votes import Ballot, Vote, accept, adopt, give_way, highest, majority, prepare
+from acgs2.consensus.votes import Ballot, Vote, accept, adopt, give_way, highest, joins, majority, prepare
 
 VOTERS = (0, 1, 2)
 QUORUM = majority(len(VOTERS))
@@ -31,7 +31,9 @@ class Promised(NamedTuple):
 class Accept(NamedTuple):
     ballot: Ballot
     value: Value
-    lives: tuple[tuple[int, int], ...]
+    base: Vote  # that the value was made of
+    voter: int
+    life: int
 
 
 class Accepted(NamedTuple):
@@ -71,6 +73,7 @@ class Rules:
     accept: Callable[[Vote, Ballot, Any], tuple[Vote, bool]] = accept
     highest: Callable[[Iterable[Vote]], Vote] = highest
     give_way: Callable[[Vote, str], Vote] = give_way
+    joins: Callable[[Vote, Vote], bool] = joins
     checks_life: bool = True
     relearns: bool = True
     quorum: int = QUORUM
@@ -92,6 +95,7 @@ def steps(world: World, rules: Rules) -> Iterator[World]:
         else:
             yield from _relearn(world, rules, number, voter)
     yield from _propose(world, rules)
+    yield from _late(world, rules)
 
 
 def _votes(world: World, rules: Rules, number: int, voter: Voter) -> Iterator[World]:
@@ -101,9 +105,8 @@ def _votes(world: World, rules: Rules, number: int, voter: Voter) -> Iterator[Wo
             told = Promised(ballot, number, voter.life, vote)
             yield _with(world, number, voter._replace(vote=vote), told)
     for message in world.messages:
-        if isinstance(message, Accept):
-            lives = dict(message.lives)
-            if number not in lives or (rules.checks_life and lives[number] != voter.life):
+        if isinstance(message, Accept) and message.voter == number:
+            if rules.checks_life and message.life != voter.life:
                 continue
             vote, ok = rules.accept(voter.vote, message.ballot, message.value)
             if ok and vote != voter.vote:
@@ -134,10 +137,21 @@ def _propose(world: World, rules: Rules) -> Iterator[World]:
         for some in combinations(given, rules.quorum):
             if len({m.voter for m in some}) < rules.quorum:
                 continue
-            old: Value = rules.highest(m.vote for m in some).value or ()
-            # With one of the promises in hand a proposer asks all who promised to accept.
-            lives = tuple(sorted((m.voter, m.life) for m in some))
-            yield replace(world, messages=world.messages | {Accept(ballot, (*old, ballot.n), lives)})
+            base = rules.highest(m.vote for m in some)
+            old: Value = base.value or ()
+            asks = {Accept(ballot, (*old, ballot.n), base, m.voter, m.life) for m in some}
+            yield replace(world, messages=world.messages | asks)
+
+
+def _late(world: World, rules: Rules) -> Iterator[World]:
+    """Who promises once the value is made is asked to accept it as well."""
+    made = {(m.ballot, m.value, m.base) for m in world.messages if isinstance(m, Accept)}
+    for ballot, value, base in made:
+        for given in world.messages:
+            if isinstance(given, Promised) and given.ballot == ballot and rules.joins(given.vote, base):
+                asked = Accept(ballot, value, base, given.voter, given.life)
+                if asked not in world.messages:
+                    yield replace(world, messages=world.messages | {asked})
 
 
 def _with(world: World, number: int, voter: Voter, *messages: Any) -> World:
@@ -192,6 +206,7 @@ BROKEN = {
     "a reader believes one voter": Rules(looked_at=1),
     "a restored voter votes at once": Rules(relearns=False, checks_life=False),
     "a promise of an earlier life counts": Rules(relearns=False),
+    "a late promise counts whatever was accepted since": Rules(joins=lambda vote, base: True),
     "a voter is told votes that go on": Rules(give_way=lambda vote, by: vote),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,3 +72,18 @@ def test_a_text_that_a_page_cuts_off_is_known_by_its_beginning(tmp_path: Path) -
     assert found(state, {}) == [], "it may be a user's, and others' runs are theirs"
     (state.data_path(US) / "pg_wal" / "0002").write_bytes(b"\0~d1.eu.message.8k\0~d1.euk\0")
     assert found(state, {}) == [f"{US}: d1.eu.message.8k in regions/{US}/data/pg_wal/0002"]
+
+
+def test_a_file_that_was_not_written_since_it_began_is_not_read_again(tmp_path: Path) -> None:
+    state = stage(tmp_path)
+    traces: dict[str, dict[str, list[str]]] = {region: {} for region in LOCAL.regions}
+    logs = sorted(state.logs.iterdir())
+    for path in logs:
+        os.utime(path, (NOW.timestamp() - 1, NOW.timestamp() - 1))
+    (state.logs / f"{SG}.server.log").write_text(f"cannot take ~{USER}+drill~\n")
+    swept = sweep(state, traces, canaries_of(OPERATIONS, LOCAL, NOW), "d1", since=NOW)
+    assert swept.misplaced == [f"{SG}: {USER} in logs/{SG}.server.log"]
+    written = [
+        path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_mtime > NOW.timestamp()
+    ]
+    assert swept.swept_bytes == sum(path.stat().st_size for path in written)

@@ -49,6 +49,13 @@ def test_the_leader_is_whoever_leads_and_a_witness_serves_nobody() -> None:
     assert (witness.regions, witness.expected) == ((WITNESS,), "stays")
 
 
+def test_where_operators_begin_plans_none_is_expected_and_the_region_is_gone_all_the_same() -> None:
+    by_hand = LOCAL.model_copy(update={"failover": LOCAL.failover.model_copy(update={"automatic": False})})
+    found = outage("kill", by_hand, WEST, "")
+    assert (found.expected, found.gone) == ("stays", {WEST})
+    assert outage("witness", by_hand, WEST, "").gone == set()
+
+
 @pytest.mark.parametrize(
     ("name", "region", "reference"),
     [

@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from acgs2.drill.html import page
-from acgs2.drill.report import Bucket, Event, Number, Phase, Report, ZoneSeen
+from acgs2.drill.report import Bucket, Event, Number, Phase, Report, ZoneSeen, not_run
 from acgs2.drill.watch import plan_events
+from acgs2.errors import RuntimeFault
 from acgs2.plan import Note, Plan, Step, StepKind
 
 
@@ -82,6 +83,20 @@ def test_whatever_was_missed_fails_the_drill_and_is_named(name: str) -> None:
     assert found.as_dict()["passed"] is False
 
 
+def test_a_drill_that_broke_off_is_not_passed_and_says_why() -> None:
+    broke = not_run("pair", "", "local", 30, RuntimeFault("not-well", "Clients are <not> served."))
+    assert broke.missed == ["not carried out: not-well: Clients are <not> served."]
+    assert broke.as_dict()["passed"] is False
+    several = ExceptionGroup("several", [ExceptionGroup("more", [TimeoutError()])])
+    assert not_run("pair", "", "local", 30, several).missed == ["not carried out: TimeoutError"]
+    tags = _Tags()
+    tags.feed(page([report(), broke]))
+    tags.close()
+    assert tags.open == []
+    assert "2 drills, 1 passed" in tags.text
+    assert tags.text.count(broke.missed[0]) == 2, "in the suite's table and in its own place"
+
+
 def test_a_report_is_json() -> None:
     body = json.loads(json.dumps(report().as_dict()))
     assert body["zones"][0]["series"][10] == {
@@ -125,7 +140,9 @@ def test_a_page_is_whole_and_needs_nothing_else(reports: list[Report]) -> None:
     tags.close()
     assert tags.open == []
     assert "<script" not in text
-    assert not [a for a in tags.attributes if a[0] in ("src", "href", "srcset", "data")]
+    assert not [a for a in tags.attributes if a[0] in ("src", "srcset", "data")]
+    there = {value for name, value in tags.attributes if name == "id"}
+    assert {str(value)[1:] for name, value in tags.attributes if name == "href"} <= there
     assert not re.search(r"url\(|@import|https?://", text)
     assert "fence <done>" in tags.text, "what was said is text, not markup"
     assert tags.text.count("skipped <why>") >= 1

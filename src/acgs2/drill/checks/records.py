@@ -10,10 +10,10 @@ from acgs2.drill.states import Final
 from acgs2.model import entities
 from acgs2.store.compile import columns_of
 
-__all__ = ["agreement", "appended", "created", "durable", "erased", "unforeseen"]
+__all__ = ["OWN", "agreement", "appended", "created", "durable", "erased", "unforeseen"]
 
 #: Each region's own: to whom it sent a record, and by what it goes in deciding who may hold it.
-_OWN = ("sent_to", "rights", "residency")
+OWN = ("sent_to", "rights", "residency")
 
 
 def created(case: Case) -> Iterator[Broken]:
@@ -96,7 +96,7 @@ def unforeseen(case: Case) -> Iterator[Broken]:
 def agreement(final: Final) -> Iterator[Broken]:
     """Find records on which two regions that both may hold them differ, or that one of them lacks."""
     for entity in entities().values():
-        columns = [c for c in columns_of(entity) if c not in _OWN]
+        columns = [c for c in columns_of(entity) if c not in OWN]
         keys = {key for held in final.held.values() for key in held.get(entity.name, {})}
         for key in sorted(keys):
             rows = final.rows(entity.name, key)
