@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from tests.conformance.conftest import missing
 from tests.conformance.hosted_zone import Api, HostedZone
 from tests.conformance.route53 import RECORDS, Proxy, direct, moto
 
-from acgs2.api.actors import actors_of
+from acgs2.api.actors import acted, actors_of
 from acgs2.drivers.dns import Desired, desired
 from acgs2.drivers.route53 import connect
 from acgs2.errors import UnavailableError
@@ -73,8 +74,7 @@ class World:
         )
 
     def act(self, step: Step, plan: Plan, *, dry_run: bool = False) -> list[str]:
-        acting = [actor for actor in self.actors if step.kind in actor.kinds]
-        return [line for actor in acting for line in actor.act(step, plan, dry_run=dry_run)]
+        return asyncio.run(acted(self.actors, plan, step, dry_run=dry_run))
 
     def wanted(self, shares: Shares) -> Desired:
         return desired(LOCAL, RIGHTS, dict.fromkeys(shares.down, False), shares.weights)

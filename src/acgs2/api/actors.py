@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from acgs2.errors import InputError
 from acgs2.plan import Agreed, Plan, Rights, Step, StepKind
 from acgs2.topology import Topology
 
-__all__ = ["Actor", "actors_of"]
+__all__ = ["Actor", "acted", "actors_of"]
 
 
 class Actor(Protocol):
@@ -29,6 +30,18 @@ class Actor(Protocol):
             UnavailableError: it can be tried again.
         """
         ...
+
+
+async def acted(actors: Sequence[Actor], plan: Plan, step: Step, *, dry_run: bool) -> list[str]:
+    """Have everybody who has a part in a step carry it out, one after the other, and return their calls.
+
+    Raises whatever an actor raises; nobody acts after that, nor after a cancellation.
+    """
+    said: list[str] = []
+    for actor in actors:
+        if step.kind in actor.kinds:
+            said += await asyncio.to_thread(actor.act, step, plan, dry_run=dry_run)
+    return said
 
 
 def actors_of(

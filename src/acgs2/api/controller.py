@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import psycopg
 
+from acgs2.api.actors import acted
 from acgs2.api.audited import audit
 from acgs2.api.hands import Hands, InTheWay, to_be_tried_again, unknown
 from acgs2.api.observers import told
@@ -59,6 +60,8 @@ class Controller:
         self._hands = Hands(server, self._synthetic, lambda: self.judged, lambda: self.views.known)
         self._began_s = boottime_s()
         self._carrying: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        #: The term in which this region has heard all that those who led before it have agreed on.
+        self._heard_in = 0
 
     @property
     def waits_for(self) -> Mapping[str, str]:
@@ -68,6 +71,10 @@ class Controller:
     async def step(self) -> None:
         """Begin what is to be begun, and see to it that every plan is carried out.
 
+        What is agreed is asked for once a term. From then on this region knows its own changes at once, and
+        those of operators in other regions within a look of `run_standing`. What it begins meanwhile rests on
+        what is that old, and is judged anew by the compare-and-set that opens it.
+
         Raises:
             UnavailableError: no majority answers.
         """
@@ -76,7 +83,9 @@ class Controller:
             self._drop()
             return
         term = server.leader.term
-        await server.participation.look()
+        if self._heard_in != term:
+            await server.participation.look()
+            self._heard_in = term
         if server.topology.failover.automatic:
             await self._begin(server.participation.agreed, term)
         for plan in server.participation.agreed.plans.values():
@@ -105,16 +114,24 @@ class Controller:
         )
 
     def plan(
-        self, kind: str, region: str, agreed: Agreed, cause: str, outside: Collection[StepKind] = ()
+        self,
+        kind: str,
+        region: str,
+        agreed: Agreed,
+        cause: str,
+        *,
+        by: str = "",
+        outside: Collection[StepKind] = (),
     ) -> Plan:
         """Return the plan of a failover or failback as it would be begun now; raises InputError.
 
-        `outside` are steps that others than this server's actors would carry out.
+        `by` is the operator who asks for it, `outside` are steps that others than this server's actors would
+        carry out.
         """
         topology, now_us = self._server.topology, time.time_ns() // 1000
         plan_id = str(uuid4())
         if kind == "failback":
-            return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause)
+            return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause, by=by)
         lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
         return failover(
             region,
@@ -126,6 +143,7 @@ class Controller:
             plan_id=plan_id,
             now_us=now_us,
             cause=cause,
+            by=by,
             outside={kind for actor in self._server.actors for kind in actor.kinds} | {*outside},
         )
 
@@ -139,12 +157,8 @@ class Controller:
 
     async def rehearse(self, plan: Plan) -> list[str]:
         """Return what a plan would do outside, call by call; nothing is done."""
-        said: list[str] = []
-        for step in plan.steps:
-            for actor in self._server.actors:
-                if step.kind in actor.kinds:
-                    said += await asyncio.to_thread(actor.act, step, plan, dry_run=True)
-        return said
+        actors = self._server.actors
+        return [line for step in plan.steps for line in await acted(actors, plan, step, dry_run=True)]
 
     async def _begin(self, agreed: Agreed, term: int) -> None:
         server = self._server
@@ -206,6 +220,7 @@ class Controller:
     async def _audit(self, plan: Plan, what: str, why: str) -> None:
         """Leave a leaf of how a plan began or ended; the plan itself is agreed on, and stands without."""
         body = {
+            "by": plan.by,
             "cause": plan.cause,
             "kind": plan.kind,
             "plan": plan.id,

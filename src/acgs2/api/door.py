@@ -8,7 +8,8 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from acgs2.api.region import RegionServer
-from acgs2.api.tokens import Principal, TokenError
+from acgs2.api.tokens import CONTROLLER, Principal, TokenError
+from acgs2.api.verification import check_operation
 from acgs2.errors import ForbiddenError, InputError, ResidencyError
 from acgs2.model.entity import Entity, Scope
 
@@ -20,7 +21,9 @@ __all__ = [
     "check_zone",
     "guard_read",
     "guard_write",
+    "operator_of",
     "operators_only",
+    "principal_of",
     "refuse_role",
     "what_is_said",
 ]
@@ -42,8 +45,12 @@ ONCE = (
 )
 
 
-def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
-    """Establish the principal; raises TokenError, or InputError for headers that say nothing clear."""
+def authenticate(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Establish the principal; raises TokenError, or InputError for headers that say nothing clear.
+
+    Raises ForbiddenError where a controller asks for what is no part of a verification: every other check
+    need not know of that role.
+    """
     server: RegionServer = connection.app.state.server
     _clear(connection)
     header = connection.headers.get("authorization", "")
@@ -54,7 +61,8 @@ def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
             "The request has no bearer token.",
             hint="Send `Authorization: Bearer TOKEN`; `acgs2 token` makes one.",
         )
-    connection.scope["state"]["principal"] = server.verifier.verify(token.strip())
+    principal = connection.scope["state"]["principal"] = server.verifier.verify(token.strip())
+    check_operation(principal, getattr(handler, "operation_id", None))
 
 
 def _clear(connection: Connection) -> None:
@@ -85,13 +93,26 @@ def operators_only(connection: Connection, _: BaseRouteHandler) -> None:
         )
 
 
+def operator_of(connection: Connection, act: str) -> Principal:
+    """Return who asks, where only operators do such an act; raises ForbiddenError for services."""
+    principal = principal_of(connection)
+    if principal.role != "operator":
+        raise ForbiddenError(
+            "role-not-allowed",
+            f"Who acts as {principal.role} may not {act}.",
+            hint="Ask an operator.",
+        )
+    return principal
+
+
 def guard_write(entity: Entity) -> Any:
     """Return the guard of routes that write an entity; a tenant does not change tenants."""
 
     def guard(connection: Connection, handler: BaseRouteHandler) -> None:
-        if entity.scope is Scope.ROOT:
-            operators_only(connection, handler)
         principal = principal_of(connection)
+        # `authenticate` let a controller come this far for what verifies a zone only.
+        if entity.scope is Scope.ROOT and principal.role != CONTROLLER:
+            operators_only(connection, handler)
         if principal.role in ("approver", "auditor"):
             raise refuse_role(principal, entity)
         zone = connection.headers.get(ZONE_HEADER)

@@ -10,10 +10,10 @@ from litestar import Request, get, post
 from litestar.params import PathParameter, QueryParameter
 from msgspec import Meta
 
-from acgs2.api.door import authenticate, operators_only, principal_of
+from acgs2.api.door import authenticate, operator_of, operators_only
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
-from acgs2.errors import ConflictError, ForbiddenError
+from acgs2.errors import ConflictError
 from acgs2.plan import StepKind, document_of
 
 __all__ = ["HANDLERS"]
@@ -89,17 +89,12 @@ async def _begin(
     request: Http, kind: str, region: str, dry_run: bool, outside: Sequence[StepKind] = ()
 ) -> Begun:
     server: RegionServer = request.app.state.server
-    principal = principal_of(request)
-    if principal.role != "operator":
-        raise ForbiddenError(
-            "role-not-allowed",
-            f"Who acts as {principal.role} begins no plans.",
-            hint="Ask an operator.",
-        )
+    principal = operator_of(request, "begin plans")
     _, agreed = server.participation.require()
     if not server.leader.held():
         await server.controller.look()  # judged by what is known here; the one that leads judges anew
-    plan = server.controller.plan(kind, region, agreed, f"operator {principal.name}", outside)
+    by = principal.name
+    plan = server.controller.plan(kind, region, agreed, f"operator {by}", by=by, outside=outside)
     if dry_run:
         return Begun(msgspec.to_builtins(plan), False, await server.controller.rehearse(plan))
     if kind == "failback" and region not in agreed.traffic.down and region not in agreed.traffic.weights:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
+from acgs2.api.actors import acted
 from acgs2.api.views import View, measured
 from acgs2.consensus import boottime_s
+from acgs2.consensus.lease import MARGIN
 from acgs2.errors import AcgsError, RefusedError, UnavailableError
 from acgs2.plan import Judged, Plan, Step, StepKind, gate, readmit, retarget
 
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hands", "InTheWay"]
 
-#: As in acgs2.consensus.lease: whoever takes over waits so much longer than the lease that may still run.
-_MARGIN = 1.1
 _POLL_S = 0.1
 _CONFIRM_S = 60.0
 _INBOXES_S = 20.0
@@ -82,12 +82,12 @@ class Hands:
         """
         try:
             said = [await act(plan, step)] if (act := self._acts.get(step.kind)) is not None else []
-            return "; ".join([*said, *await self._outside(plan, step)])
+            return "; ".join([*said, *await acted(self._server.actors, plan, step, dry_run=False)])
         finally:
             self.waits_for.pop(plan.region, None)
 
     async def _confirm(self, plan: Plan, _: Step) -> str:
-        if plan.cause.startswith("operator"):
+        if plan.by:
             return "an operator decided"
         deadline_s = boottime_s() + _CONFIRM_S
         while True:
@@ -111,21 +111,13 @@ class Hands:
     async def _over(self, plan: Plan) -> str:
         """Wait until the region says that it is fenced, or its lease has run out for certain."""
         began_s = self._fenced_s.setdefault(plan.id, boottime_s())
-        lease_s = self._server.governance.lease_s * _MARGIN
+        lease_s = MARGIN * self._server.governance.lease_s
         while (waited_s := boottime_s() - began_s) < lease_s:
             view = self._views().get(plan.region)
             if view is not None and view.fenced and view.heard_s >= began_s:
                 return f"it knows that it is fenced, after {waited_s:.1f} s"
             await asyncio.sleep(_POLL_S)
         return f"its serving lease cannot run any more, after {lease_s:.1f} s"
-
-    async def _outside(self, plan: Plan, step: Step) -> list[str]:
-        """Have whoever acts on the world outside carry out their part."""
-        said: list[str] = []
-        for actor in self._server.actors:
-            if step.kind in actor.kinds:
-                said += await asyncio.to_thread(actor.act, step, plan, dry_run=False)
-        return said
 
     def _now(self, plan: Plan, step: Step) -> Step:
         """Return a step about whoever takes its zone over by what is known now."""
@@ -157,7 +149,7 @@ class Hands:
                 return await self._synthetic.verify(plan, self._now(plan, step))
             except UnavailableError as error:
                 judged = self._judged().get(plan.region)
-                asked_for = plan.kind == "failback" or plan.cause.startswith("operator")
+                asked_for = plan.kind == "failback" or bool(plan.by)
                 if judged is not None and judged.state == "up" and not asked_for:
                     # Whoever was to take over is away itself: the region is let in again instead.
                     raise InTheWay(f"{plan.region} is up again. {error.message}") from error

@@ -21,6 +21,7 @@ from acgs2.api.door import refuse_role
 from acgs2.api.region import RegionServer
 from acgs2.api.schemas import Increment, SetChange
 from acgs2.api.tokens import Principal
+from acgs2.api.verification import admits, check_body
 from acgs2.errors import ConflictError, ForbiddenError, InputError, NotFoundError, OutcomeUnknown
 from acgs2.model.clock import moment_of
 from acgs2.model.entity import Entity, FieldType, Scope
@@ -83,6 +84,7 @@ class Records:
 
         Returns it with the HTTP status, 200 for a repeat or where there is one of that key.
         """
+        check_body(request.principal, request.zone, body)
         values = self._values(body)
         if self._entity.scope is Scope.TENANT:
             await self._owned(request, values["tenant_id"])
@@ -250,10 +252,13 @@ class Records:
     def _may_see(self, principal: Principal, row: Mapping[str, Any]) -> bool:
         """Return whether a record is the bearer's; a message is its receiver's too."""
         if self._entity.name != "message":
-            return principal.tenant in (None, str(row[self._owner]))
+            return self._is_theirs(principal, row)
         if principal.role == "agent":
             return principal.subject in (str(row["from_agent"]), str(row["to_agent"]))
         return principal.tenant in (None, str(row["tenant_id"]), str(row["to_tenant_id"]))
+
+    def _is_theirs(self, principal: Principal, row: Mapping[str, Any]) -> bool:
+        return principal.tenant in (None, str(row[self._owner])) and admits(principal, row)
 
     async def _update(
         self,
@@ -283,7 +288,7 @@ class Records:
             row = await cursor.fetchone()
             if row is None:
                 return None
-            if request.principal.tenant not in (None, str(row[self._owner])):
+            if not self._is_theirs(request.principal, row):
                 return None
             self._by_services(request.principal)
             _same_zone(row["zone"], request.zone)

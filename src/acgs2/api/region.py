@@ -76,7 +76,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Places to base URLs of the edge, and its authority: how the region that leads verifies a failover.
     edges: dict[str, str] = {}
     edge_ca: str | None = None
-    #: The key that its own short-lived tokens are made with; without it nothing can be verified.
+    #: The key that its controller's tokens are made with, good for nothing but to verify; nothing is without.
     controller_key_path: str | None = None
     #: Who acts on the world outside in a plan, as `module:factory`, and what they are told (cloud.yaml).
     actors: tuple[str, ...] = ()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
 from acgs2.api.door import PREFERENCE_HEADER, ZONE_HEADER
-from acgs2.api.tokens import mint
+from acgs2.api.tokens import CONTROLLER, mint
+from acgs2.api.verification import tenant_of
 from acgs2.consensus import boottime_s
 from acgs2.errors import UnavailableError
 from acgs2.plan import Plan, Step
@@ -23,6 +25,8 @@ __all__ = ["Synthetic"]
 
 _TRY_S, _ALL_S, _PAUSE_S = 3.0, 5.0, 0.1
 _REGION = "x-acgs2-region"
+#: What is said of a tenant that was made under a key before, and was erased since.
+_ERASED = ("erased", "record-unknown")
 
 
 class Synthetic:
@@ -36,6 +40,8 @@ class Synthetic:
         self._server = server
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._token = ("", 0.0)
+        #: How often a zone of a plan was verified with a tenant that was erased since: it is not made again.
+        self._erased: Counter[tuple[str, str]] = Counter()
 
     async def verify(self, plan: Plan, step: Step) -> str:
         """Write and read a record of a zone until that works, and return who answered.
@@ -67,15 +73,17 @@ class Synthetic:
             answer = await http.get(f"{base}/api/v1/tenants", headers=headers, timeout=_TRY_S)
             problem = _problem(answer)
             return problem == "no-lawful-target", f"{answer.status_code} {problem or 'and no problem'}"
-        # One record for a plan and zone; who repeats a create finds it.
-        named = {"name": f"ACGS-2 verifies zone {step.zone}"}
+        # One record for a plan and zone at a time; who repeats a create finds it.
+        number = self._erased[plan.id, step.zone]
+        named = tenant_of(step.zone)
         made = await http.post(
             f"{base}/api/v1/tenants",
             json=named,
-            headers=headers | {"idempotency-key": f"verify-{plan.id}-{step.zone}"},
+            headers=headers | {"idempotency-key": f"verify-{plan.id}-{step.zone}-{number}"},
             timeout=_TRY_S,
         )
         if made.status_code not in (200, 201):
+            self._erased[plan.id, step.zone] += _problem(made) in _ERASED
             return False, f"{made.status_code} {_problem(made)} to a write"
         by = made.headers.get(_REGION, "?")
         key = made.json()["id"]
@@ -86,10 +94,8 @@ class Synthetic:
             return False, f"{plan.region} still answers"
         gone = await http.delete(f"{base}/api/v1/tenants/{key}", headers=headers, timeout=_TRY_S)
         said = "" if gone.status_code < 300 else f", and it stays there ({gone.status_code})"
-        return (
-            True,
-            f"written and read {'through the edge' if base else 'at its door'}, answered by {by}{said}",
-        )
+        where = "through the edge" if base in self._server.config.edges.values() else "at its door"
+        return True, f"written and read {where}, answered by {by}{said}"
 
     def _way(self, step: Step) -> tuple[str, httpx.AsyncClient]:
         """Return where a client of the zone reaches the edge, or the target's own door without an edge."""
@@ -121,7 +127,7 @@ class Synthetic:
         if time.time() > until_s - 60:
             until_s = time.time() + 900
             name = f"controller@{self._server.region}"
-            token = mint(Path(path), name, "operator", self._server.topology.name, int(time.time()))
+            token = mint(Path(path), name, CONTROLLER, self._server.topology.name, int(time.time()))
             self._token = (token, until_s)
         return {"authorization": f"Bearer {token}"}
 

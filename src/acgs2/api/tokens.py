@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,11 +17,18 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OKPKey
 from msgspec import Meta
 
-from acgs2.errors import AcgsError
+from acgs2.errors import AcgsError, InputError
 
-__all__ = ["Principal", "TokenError", "Verifier", "create_keys", "mint"]
+__all__ = ["CONTROLLER", "ROLES", "Principal", "TokenError", "Verifier", "create_keys", "mint"]
 
+#: The roles that somebody is given a token for.
 ROLES = ("operator", "service", "agent", "approver", "auditor")
+#: The role of the region that leads, while it verifies what a plan did; it has a key of its own.
+CONTROLLER = "controller"
+#: Private keys of a local cluster, and the roles that tokens made with them may have.
+_KEYS = {"signing.json": ROLES, "controller.json": (CONTROLLER,)}
+#: The member of a JWK that says so; a key that says nothing is good for no role.
+_ROLES = "acgs2_roles"
 _ALGORITHM = "Ed25519"
 #: Regions write with clocks up to 500 ms apart, and tokens know whole seconds.
 _LEEWAY_S = 1
@@ -47,15 +55,30 @@ class Principal:
 
 
 def create_keys(folder: Path) -> None:
-    """Make signing.json (private, mode 0600) and jwks.json in a folder, unless they are there."""
-    private, public = folder / "signing.json", folder / "jwks.json"
-    if private.exists() and public.exists():
-        return
-    key = OKPKey.generate_key("Ed25519", {"use": "sig"}, auto_kid=True)
-    handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Make signing.json and controller.json (mode 0600) where there are none, and jwks.json of both."""
+    public = []
+    for name, roles in _KEYS.items():
+        private = folder / name
+        if not private.exists():
+            _write_key(private, OKPKey.generate_key("Ed25519", {"use": "sig"}, auto_kid=True))
+        key = _read_key(private)
+        public.append({**key.as_dict(private=False), _ROLES: list(roles)})
+    making = folder / "jwks.new"
+    making.write_text(json.dumps({"keys": public}), encoding="utf-8")
+    making.replace(folder / "jwks.json")
+
+
+def _write_key(path: Path, key: OKPKey) -> None:
+    making = path.with_suffix(".new")
+    making.unlink(missing_ok=True)
+    handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(key.as_dict(private=True), file)
-    public.write_text(json.dumps({"keys": [key.as_dict(private=False)]}), encoding="utf-8")
+    making.replace(path)
+
+
+def _read_key(path: Path) -> OKPKey:
+    return OKPKey.import_key(json.loads(path.read_text(encoding="utf-8")))
 
 
 def mint(
@@ -73,13 +96,13 @@ def mint(
     Args:
         signing_key: the private JWK.
         subject: who it is for.
-        role: operator, service, agent, approver or auditor.
+        role: one that the key is good for.
         audience: the topology's name.
         now_s: seconds since the epoch.
-        tenant: whose records the bearer may see; None only for operators and services.
+        tenant: whose records the bearer may see; never for a controller, always for an agent.
         lifetime_s: for how long it is good.
     """
-    key = OKPKey.import_key(json.loads(signing_key.read_text(encoding="utf-8")))
+    key = _read_key(signing_key)
     claims = {
         "iss": "acgs2",
         "sub": subject,
@@ -95,16 +118,21 @@ class _Claims(msgspec.Struct):
     """What is read of a token whose signature and times are right."""
 
     sub: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
-    role: Literal["operator", "service", "agent", "approver", "auditor"]
+    role: Literal["operator", "service", "agent", "approver", "auditor", "controller"]
     exp: float
     tenant: UUID | None = None
 
 
 class Verifier:
-    """Checks tokens against one JWK set."""
+    """Checks tokens against one JWK set, in which each key says for which roles it is good.
+
+    Raises:
+        InputError: it does not say so clearly (`keys-unclear`).
+    """
 
     def __init__(self, jwks: Path, audience: str) -> None:
         self._keys = KeySet.import_key_set(json.loads(jwks.read_text(encoding="utf-8")))
+        self._roles = _roles_of(self._keys)
         self._seen: dict[str, tuple[Principal, float]] = {}
         self._rules = jwt.JWTClaimsRegistry(
             leeway=_LEEWAY_S,
@@ -112,7 +140,7 @@ class Verifier:
             aud={"essential": True, "value": audience},
             sub={"essential": True},
             exp={"essential": True},
-            role={"essential": True, "values": list(ROLES)},
+            role={"essential": True, "values": [*ROLES, CONTROLLER]},
         )
 
     def verify(self, token: str) -> Principal:
@@ -132,17 +160,43 @@ class Verifier:
 
     def _check(self, token: str) -> tuple[Principal, float]:
         try:
-            claims = jwt.decode(token, self._keys, algorithms=[_ALGORITHM]).claims
-            self._rules.validate(claims)
-            found = msgspec.convert(claims, _Claims)
+            decoded = jwt.decode(token, self._keys, algorithms=[_ALGORITHM])
+            self._rules.validate(decoded.claims)
+            found = msgspec.convert(decoded.claims, _Claims)
         except JoseError as error:
             raise _refused(f"The token is not accepted: {error.description or error.error}.") from error
         except (ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError) as error:
             raise _refused("The token is not well-formed.") from error
+        if found.role not in self._roles.get(decoded.header.get("kid"), ()):
+            raise _refused("The key that signed the token is not good for its role.")
+        if found.role == CONTROLLER and not (found.tenant is None and found.sub.startswith("controller@")):
+            raise _refused("A controller's token names a region, and no tenant.")
         if found.tenant is None and found.role == "agent":
             raise _refused("An agent's token names its tenant.")
         tenant = str(found.tenant) if found.tenant is not None else None
         return Principal(found.sub, found.role, tenant), found.exp + _LEEWAY_S
+
+
+def _roles_of(keys: KeySet) -> Mapping[str | None, frozenset[str]]:
+    """Return the roles that each key of a set is good for, by its name."""
+    found: dict[str | None, frozenset[str]] = {}
+    for key in keys:
+        try:
+            roles = msgspec.convert(key.get(_ROLES, []), frozenset[str])
+        except msgspec.ValidationError as error:
+            raise _unclear(f"{_ROLES} of {key.kid} is no list of roles") from error
+        if key.kid in found:
+            raise _unclear(f"two keys are called {key.kid}")
+        found[key.kid] = roles
+    return found
+
+
+def _unclear(why: str) -> InputError:
+    return InputError(
+        "keys-unclear",
+        f"The keys that tokens are verified with cannot be told apart: {why}.",
+        hint=f"Give each a kid of its own, and name in {_ROLES} what it is good for.",
+    )
 
 
 def _refused(why: str) -> TokenError:

@@ -10,10 +10,10 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from acgs2.api.audited import audit
-from acgs2.api.door import authenticate, operators_only, principal_of
+from acgs2.api.door import authenticate, operator_of, operators_only
 from acgs2.api.region import RegionServer
 from acgs2.api.routes import RESPONSES
-from acgs2.errors import ForbiddenError, InputError
+from acgs2.errors import InputError
 from acgs2.plan import Agreed, Plan, Shares
 
 __all__ = ["HANDLERS"]
@@ -73,13 +73,7 @@ async def change(request: Http, data: JSONBody[TrafficChange]) -> TrafficShown:
     A region that a plan has taken out stays out, whatever operators want: it comes back by a failback.
     """
     server: RegionServer = request.app.state.server
-    principal = principal_of(request)
-    if principal.role != "operator":
-        raise ForbiddenError(
-            "role-not-allowed",
-            f"Who acts as {principal.role} may not change where traffic goes.",
-            hint="Ask an operator.",
-        )
+    principal = operator_of(request, "change where traffic goes")
     _check(server, data)
     async with server.pool.connection() as conn:  # had first: what cannot be audited is not done
         version, agreed = await server.participation.change(lambda now: _changed(now, data))

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from acgs2.consensus import Lease, Register, boottime_s
+from acgs2.consensus.lease import MARGIN
 from acgs2.errors import UnavailableError
 from acgs2.logs.write import get_logger
 from acgs2.plan.inboxes import patience_s, successor
@@ -107,7 +108,9 @@ class Seat:
         if value != self._seen[0]:
             self._seen = (value, now_s)
         mine = value is not None and (value["holder"], value["term"]) == (self._region, self._lease.term)
-        self._due_s = self._seen[1] + patience_s(value, self._region, candidates, self._length_s)
+        lapse_s = MARGIN * self._length_s
+        waits_s = patience_s(value, self._region, candidates, self._length_s, lapse_s)
+        self._due_s = self._seen[1] + waits_s
         return mine or now_s >= self._due_s
 
     async def _note(self) -> None:

@@ -104,8 +104,11 @@ def _begin(kind: str, region: str, dry_run: bool, cloud: str, wait: bool, as_jso
 
 def _rehearsed(found: Cluster, file: str, shown: dict[str, Any]) -> list[str]:
     """Return every call that a plan would make in the cloud, step by step; raises InputError."""
+    import asyncio
+
     import msgspec
 
+    from acgs2.api.actors import acted
     from acgs2.drivers.actors import cloud_actors
     from acgs2.drivers.cloud import load
     from acgs2.plan import Plan, agreed_of, rights_of
@@ -116,9 +119,8 @@ def _rehearsed(found: Cluster, file: str, shown: dict[str, Any]) -> list[str]:
     actors = cloud_actors(topology, load(file), agreed=lambda: agreed.opened(plan), rights=lambda: rights)
     calls: list[str] = []
     for step, as_shown in zip(plan.steps, shown["steps"], strict=True):
-        for actor in actors:
-            if step.kind in actor.kinds:
-                calls += [f"{_step(as_shown)}: {line}" for line in actor.act(step, plan, dry_run=True)]
+        lines = asyncio.run(acted(actors, plan, step, dry_run=True))
+        calls += [f"{_step(as_shown)}: {line}" for line in lines]
     return calls
 
 

@@ -223,7 +223,7 @@ class Bringup:
             "audit_keys_path": str(state.path / "secrets" / PUBLIC),
             "edges": {place: state.edge_url(place) for place in state.topology.places},
             "edge_ca": str(state.trust),
-            "controller_key_path": str(state.path / "secrets" / "signing.json"),
+            "controller_key_path": str(state.path / "secrets" / "controller.json"),
             "otlp": state.topology.observability.otlp,
         }
         return self._python(region, "server", "acgs2.api", json.dumps(config).encode())

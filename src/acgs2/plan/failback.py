@@ -49,7 +49,7 @@ class Measured(msgspec.Struct, frozen=True):
     reads_of_zones: int
 
 
-def failback(region: str, topology: Topology, *, plan_id: str, now_us: int, cause: str) -> Plan:
+def failback(region: str, topology: Topology, *, plan_id: str, now_us: int, cause: str, by: str = "") -> Plan:
     """Return the plan that gives a region its traffic back, share by share.
 
     Args:
@@ -58,13 +58,14 @@ def failback(region: str, topology: Topology, *, plan_id: str, now_us: int, caus
         plan_id: a name that no other plan has.
         now_us: microseconds since the epoch.
         cause: why, in words.
+        by: the operator who begins it, nobody where none does.
     """
     steps = [Step(StepKind.HOLD_DOWN), Step(StepKind.READMIT)]
     for weight in topology.failover.weights:
         steps += [Step(StepKind.WEIGHT, value=weight), Step(StepKind.GATE, value=weight)]
     zones = [name for name, zone in topology.zones.items() if region in zone.regions]
     steps += [Step(StepKind.VERIFY, zone, region) for zone in zones]
-    return Plan(plan_id, "failback", region, cause, now_us, (*steps, Step(StepKind.CLOSE)))
+    return Plan(plan_id, "failback", region, cause, now_us, (*steps, Step(StepKind.CLOSE)), by=by)
 
 
 def readmit(standing: Standing, topology: Topology) -> Sequence[str]:

@@ -52,6 +52,7 @@ def failover(
     plan_id: str,
     now_us: int,
     cause: str,
+    by: str = "",
     outside: Collection[StepKind] = (),
 ) -> Plan:
     """Return the plan that moves away what a region serves.
@@ -66,6 +67,7 @@ def failover(
         plan_id: a name that no other plan has.
         now_us: microseconds since the epoch.
         cause: why, in words.
+        by: the operator who begins it, nobody where none does.
         outside: what somebody can do to the world outside: capacity, mesh, database.
 
     Raises:
@@ -85,7 +87,7 @@ def failover(
         steps += [Step(StepKind.MESH, target=target) for target in targets]
     steps += [Step(StepKind.INBOXES, c.zone, c.target) for c in choices if c.target is not None]
     steps += [Step(StepKind.VERIFY, c.zone, c.target or "") for c in choices]
-    return Plan(plan_id, "failover", region, cause, now_us, (*steps, Step(StepKind.CLOSE)), choices)
+    return Plan(plan_id, "failover", region, cause, now_us, (*steps, Step(StepKind.CLOSE)), choices, by=by)
 
 
 def choose(

@@ -7,9 +7,6 @@ from typing import Any
 
 __all__ = ["order", "patience_s", "successor"]
 
-#: How much longer than a lease a watcher waits; as in acgs2.consensus.lease.
-_MARGIN = 1.1
-
 
 def order(homes: Sequence[str], holders: Sequence[str]) -> tuple[str, ...]:
     """Return the regions that may serve a zone's inboxes: its home regions as declared, then the others.
@@ -22,7 +19,9 @@ def order(homes: Sequence[str], holders: Sequence[str]) -> tuple[str, ...]:
     return (*first, *sorted(region for region in holders if region not in first))
 
 
-def patience_s(value: Mapping[str, Any] | None, me: str, candidates: Sequence[str], length_s: float) -> float:
+def patience_s(
+    value: Mapping[str, Any] | None, me: str, candidates: Sequence[str], length_s: float, lapse_s: float
+) -> float:
     """Return how long a region must have seen what is agreed unchanged before it asks for the lease.
 
     The register still decides. What was handed over is its successor's at once; what nobody ever had is taken
@@ -34,6 +33,7 @@ def patience_s(value: Mapping[str, Any] | None, me: str, candidates: Sequence[st
         me: this region, one of the candidates.
         candidates: the regions that may serve, in order.
         length_s: of a lease.
+        lapse_s: for how long a lease must be seen unrenewed before another may have it.
     """
     holder = value["holder"] if value is not None else None
     place = [region for region in candidates if region != holder or region == me].index(me)
@@ -41,7 +41,7 @@ def patience_s(value: Mapping[str, Any] | None, me: str, candidates: Sequence[st
         return place * length_s
     if holder is None and value.get("next") in (None, me):
         return 0.0 if value.get("next") == me else place * length_s
-    return (place + _MARGIN) * length_s
+    return place * length_s + lapse_s
 
 
 def successor(me: str, candidates: Sequence[str]) -> str | None:

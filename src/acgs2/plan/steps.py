@@ -101,6 +101,7 @@ class Plan(msgspec.Struct, frozen=True):
     """A failover or a failback of one region, and how far it is.
 
     `at` is the number of the current step. A stopped plan is over as well: `why` says what was in its way.
+    `by` is the operator who began it; nobody's is what the region that leads began by itself.
     """
 
     id: str
@@ -114,6 +115,7 @@ class Plan(msgspec.Struct, frozen=True):
     state: Literal["open", "closed", "stopped"] = "open"
     why: str = ""
     notes: tuple[Note, ...] = ()
+    by: str = ""
 
     @property
     def current(self) -> Step | None:

@@ -221,6 +221,15 @@ class Leaders(RuleBasedStateMachine):
                 assert plan.region not in self.agreed.traffic.down
 
 
+def test_who_began_a_plan_is_agreed_with_it_and_what_an_earlier_release_agreed_is_nobodys() -> None:
+    agreed = Agreed().opened(failback("eu-west-1", TOPOLOGY, plan_id="p", now_us=1, cause="asked", by="ann"))
+    document = document_of(agreed.opened(planned("us-east-1")))
+    assert {r: p.by for r, p in agreed_of(document).plans.items()} == {"eu-west-1": "ann", "us-east-1": ""}
+    for plan in document["plans"].values():
+        del plan["by"]
+    assert {p.by for p in agreed_of(document).plans.values()} == {""}
+
+
 Leaders.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestLeaders = Leaders.TestCase
 
