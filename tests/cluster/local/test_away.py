@@ -186,7 +186,7 @@ def test_a_zone_whose_regions_are_all_dead_stops_and_no_other_does(cluster: Clus
             )
             await_that(lambda: answers(frankfurt) == nowhere, "the edge to say the same there", 5)
             left = [
-                await_that(lambda r=r: over(cluster, "failover", r, began_us), f"{r} to be left", 60)
+                await_that(lambda r=r: over(cluster, "failover", r, began_us), f"{r} to be left", 120)
                 for r in (WEST, CENTRAL)
             ]
             for plan in left:
