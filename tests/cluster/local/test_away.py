@@ -196,6 +196,8 @@ def test_a_zone_whose_regions_are_all_dead_stops_and_no_other_does(cluster: Clus
             before = len(us.regions), len(sg.regions)
             for _ in range(10):
                 assert answers(dublin) == answers(frankfurt) == nowhere
+                assert governs(cluster, US), "three of five voters are a majority"
+                assert governs(cluster, SG)
             await_that(lambda: len(us.regions) > before[0] and len(sg.regions) > before[1], "answers")
             for region in (WEST, CENTRAL):
                 found = [
