@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -31,6 +31,7 @@ from acgs2.plan import (
     Note,
     Plan,
     StepKind,
+    due,
     failback,
     failover,
     judge,
@@ -68,7 +69,7 @@ class Controller:
         return self._hands.waits_for
 
     async def step(self) -> None:
-        """Look at all regions, begin what is to be begun, and see to it that every plan is carried out.
+        """Begin what is to be begun, and see to it that every plan is carried out.
 
         What is agreed is asked for once a term. From then on this region knows its own changes at once, and
         those of operators in other regions within a look of `run_standing`. What it begins meanwhile rests on
@@ -82,7 +83,6 @@ class Controller:
             self._drop()
             return
         term = server.leader.term
-        await self.look()
         if self._heard_in != term:
             await server.participation.look()
             self._heard_in = term
@@ -95,6 +95,13 @@ class Controller:
                     known[1].cancel()
                 task = asyncio.create_task(self._carry(plan, term))
                 self._carrying[plan.region] = (plan.id, task)
+
+    async def watch(self) -> None:
+        """Keep what is held of regions fresh; who does not lead holds nothing of them."""
+        if self._server.leader.held():
+            await self.look()
+        else:
+            self.judged = {}
 
     async def look(self) -> None:
         """Judge all regions by what is known, and ask all anew."""
@@ -161,15 +168,11 @@ class Controller:
         if boottime_s() - self._began_s < _STARTING_S:
             return  # who has just started may have started with all others
         for region in server.topology.stacks():
-            judged, open_plan = self.judged.get(region), agreed.plans.get(region)
-            if judged is None or region not in agreed.served or not server.leader.held(term):
+            judged = self.judged.get(region)
+            if judged is None or not server.leader.held(term):
                 continue
-            out = region in agreed.traffic.down
-            leaving = open_plan is not None and open_plan.kind == "failover"
-            if judged.state == "down" and not leaving and (not out or open_plan is not None):
-                await self.begin(self.plan("failover", region, agreed, judged.why))
-            elif judged.state == "up" and out and open_plan is None and _may_return(agreed, region):
-                await self.begin(self.plan("failback", region, agreed, judged.why))
+            if (kind := due(agreed, judged)) is not None:
+                await self.begin(self.plan(kind, region, agreed, judged.why))
 
     async def _carry(self, plan: Plan, term: int) -> None:
         """Carry a plan out, step by step, for as long as this region leads in this term."""
@@ -244,19 +247,21 @@ class Controller:
         await self._synthetic.close()
 
 
-def _may_return(agreed: Agreed, region: str) -> bool:
-    """Return whether a region that is well may be brought back unasked: not after that was given up."""
-    last = agreed.last(region)
-    return last is None or last.kind == "failover" or last.state == "closed" or "is down again" in last.why
-
-
 async def run_controller(server: RegionServer) -> None:
     """Do what the leader does until cancelled; others wait."""
+    controller = server.controller
     try:
-        while True:
-            began_s = boottime_s()
-            with contextlib.suppress(UnavailableError):
-                await server.controller.step()
-            await asyncio.sleep(max(0.05, began_s + _TICK_S - boottime_s()))
+        async with asyncio.TaskGroup() as group:
+            # Beside each other: what is held of regions does not grow old while a majority is waited for.
+            group.create_task(_again_and_again(controller.watch))
+            group.create_task(_again_and_again(controller.step))
     finally:
-        await server.controller.close()
+        await controller.close()
+
+
+async def _again_and_again(act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        began_s = boottime_s()
+        with contextlib.suppress(UnavailableError):
+            await act()
+        await asyncio.sleep(max(0.05, began_s + _TICK_S - boottime_s()))

@@ -18,7 +18,7 @@ from acgs2.api.views import View, measured
 from acgs2.consensus import boottime_s
 from acgs2.consensus.lease import MARGIN
 from acgs2.errors import AcgsError, RefusedError, UnavailableError
-from acgs2.plan import Judged, Plan, Step, StepKind, gate, readmit
+from acgs2.plan import Judged, Plan, Step, StepKind, gate, readmit, retarget
 
 if TYPE_CHECKING:
     from acgs2.api.region import RegionServer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Hands", "InTheWay"]
 
 _POLL_S = 0.1
+_CONFIRM_S = 60.0
 _INBOXES_S = 20.0
 _VERIFY_S = 120.0
 
@@ -88,10 +89,17 @@ class Hands:
     async def _confirm(self, plan: Plan, _: Step) -> str:
         if plan.by:
             return "an operator decided"
-        judged = self._judged().get(plan.region)
-        if judged is None or judged.state != "down":
-            raise InTheWay(f"{plan.region} is not down any more: {judged.why if judged else 'nothing known'}")
-        return judged.why
+        deadline_s = boottime_s() + _CONFIRM_S
+        while True:
+            judged = self._judged().get(plan.region)
+            if judged is not None and judged.state == "down":
+                return judged.why
+            why = judged.why if judged is not None else "nothing is heard of it"
+            # That a majority was not heard lately says nothing: one that is well will be seen to be up.
+            if (judged is not None and judged.state == "up") or boottime_s() > deadline_s:
+                raise InTheWay(f"{plan.region} is not down any more: {why}")
+            self.waits_for[plan.region] = why
+            await asyncio.sleep(_POLL_S)
 
     async def _fence(self, plan: Plan, _: Step) -> str:
         """See to it that the region cannot govern any more; where nothing is promoted nobody has to wait."""
@@ -111,10 +119,21 @@ class Hands:
             await asyncio.sleep(_POLL_S)
         return f"its serving lease cannot run any more, after {lease_s:.1f} s"
 
+    def _now(self, plan: Plan, step: Step) -> Step:
+        """Return a step about whoever takes its zone over by what is known now."""
+        if plan.kind != "failover":
+            return step
+        server = self._server
+        lag_s = {name: view.standing.lag_s for name, view in self._views().items()}
+        shares = server.participation.agreed.shares
+        return retarget(step, plan.region, server.topology, server.rights, self._judged(), shares, lag_s)
+
     async def _inboxes(self, plan: Plan, step: Step) -> str:
         """Wait until another region serves the zone's inboxes; which one, is theirs to agree on."""
         deadline_s = boottime_s() + _INBOXES_S
         while boottime_s() < deadline_s:
+            if not self._now(plan, step).target:
+                return f"nobody may serve them: {step.target} is away itself"
             value = (await self._server.register.read(f"inbox/{step.zone}")).value or {}
             holder = value.get("holder")
             if holder not in (None, plan.region):
@@ -127,7 +146,7 @@ class Hands:
         deadline_s = boottime_s() + _VERIFY_S
         while True:
             try:
-                return await self._synthetic.verify(plan, step)
+                return await self._synthetic.verify(plan, self._now(plan, step))
             except UnavailableError as error:
                 judged = self._judged().get(plan.region)
                 asked_for = plan.kind == "failback" or bool(plan.by)
@@ -155,8 +174,8 @@ class Hands:
             view = self._views().get(plan.region)
             lacking = ["nothing is heard of it"]
             if view is not None and view.fresh(topology.failover.interval_s):
-                known = self._server.governance.known
-                in_force = dict(known.versions) if known is not None else {}
+                # Asked of a majority: who leads may be behind itself.
+                in_force = dict(await self._server.governance.documents.read_pointer())
                 standing = msgspec.structs.replace(view.standing, in_force=in_force)
                 lacking = list(readmit(standing, topology))
                 if not lacking:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from acgs2.drill.canary import canaries_of, sent_astray, sweep
 from acgs2.drill.checks import judge
@@ -14,7 +15,7 @@ from acgs2.drill.settle import calm
 from acgs2.drill.states import read_final
 from acgs2.drill.world import World, wait_until
 
-__all__ = ["judge_run"]
+__all__ = ["apart", "judge_run"]
 
 _AGREE_S = 60.0
 #: In which list of a report the findings of a check are; those of all others are promises that were broken.
@@ -55,17 +56,32 @@ def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -
             report.broken.append(f"{broken.check}: {broken.what}")
     report.misplaced = sorted({*report.misplaced, *swept.misplaced, *astray})
     report.broken += [f"leaders: {what}" for what in two_leaders(claims)]
-    report.broken += _apart(world)
+    told = {region: world.health(region).get("governance", {}) for region in world.regions}
+    report.broken += apart(told)
     report.canaries, report.canaries_found = len(canaries), len(swept.found)
     report.swept_bytes = swept.swept_bytes
 
 
-def _apart(world: World) -> list[str]:
-    """Return which regions go by something else than the newest that any goes by, now that all are whole."""
-    known = {region: world.health(region).get("governance", {}).get("versions") for region in world.regions}
+def apart(told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return which regions go by something else than the newest that any goes by. Pure.
+
+    Args:
+        told: region to what it says of governance; nothing, where it does not answer.
+    """
+    known = {region: said.get("versions") for region, said in told.items()}
     newest = max((each for each in known.values() if each), key=lambda each: sum(each.values()), default={})
-    return [
+    found = [
         f"governance: {region} goes by {versions}, others by {newest}"
         for region, versions in known.items()
         if versions != newest
     ]
+    contents: dict[int, dict[str, list[str]]] = {}
+    for region, said in told.items():
+        if (constitution := said.get("constitution")) is not None:
+            regions = contents.setdefault(constitution["version"], {})
+            regions.setdefault(constitution["digest"], []).append(region)
+    for version, digests in sorted(contents.items()):
+        if len(digests) > 1:
+            who = "; ".join(f"{', '.join(regions)}: {digest}" for digest, regions in sorted(digests.items()))
+            found.append(f"governance: version {version} of the constitution is not one: {who}")
+    return found

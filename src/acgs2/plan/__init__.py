@@ -1,7 +1,7 @@
 """What shall be done, decided over plain values: where traffic goes, and how it leaves and returns."""
 
 from acgs2.plan.failback import Measured, Standing, failback, gate, readmit
-from acgs2.plan.failover import choose, failover
+from acgs2.plan.failover import choose, due, failover, retarget
 from acgs2.plan.observations import Judged, Observation, fold, judge
 from acgs2.plan.rights import Rights, known_in, rights_of
 from acgs2.plan.steps import Agreed, Choice, Note, Plan, Shares, Step, StepKind, agreed_of, document_of
@@ -26,6 +26,7 @@ __all__ = [
     "agreed_of",
     "choose",
     "document_of",
+    "due",
     "failback",
     "failover",
     "fold",
@@ -34,6 +35,7 @@ __all__ = [
     "kind_of",
     "known_in",
     "readmit",
+    "retarget",
     "rights_of",
     "route",
 ]

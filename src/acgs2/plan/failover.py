@@ -8,14 +8,37 @@ is done.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Literal
+
+import msgspec
 
 from acgs2.errors import InputError
 from acgs2.plan.observations import Judged
 from acgs2.plan.rights import Rights
-from acgs2.plan.steps import Candidate, Choice, Plan, Shares, Step, StepKind
+from acgs2.plan.steps import Agreed, Candidate, Choice, Plan, Shares, Step, StepKind
 from acgs2.topology import Topology
 
-__all__ = ["choose", "failover"]
+__all__ = ["choose", "due", "failover", "retarget"]
+
+
+def due(agreed: Agreed, judged: Judged) -> Literal["failover", "failback"] | None:
+    """Return what is to be begun for a region by what is held of it; most often nothing.
+
+    A region that is neither up nor down stays where it is, left or not: so one that comes and goes is left
+    once, and let in again when it stays. Nor is one brought back unasked after that was given up.
+    """
+    region = judged.region
+    if region not in agreed.served:
+        return None
+    plan, out = agreed.plans.get(region), region in agreed.traffic.down
+    if judged.state == "down":
+        returning = plan is not None and plan.kind == "failback"
+        return "failover" if returning or (plan is None and not out) else None
+    if judged.state == "up" and out and plan is None:
+        last = agreed.last(region)
+        given_up = last is not None and (last.kind, last.state) == ("failback", "stopped")
+        return None if last is not None and given_up and "is down again" not in last.why else "failback"
+    return None
 
 
 def failover(
@@ -103,6 +126,24 @@ def choose(
             why = "a home region of the zone" if region in homes else "the nearest that may serve the zone"
         candidates.append(Candidate(region, target == region, why))
     return Choice(zone, target, tuple(candidates))
+
+
+def retarget(
+    step: Step,
+    leaving: str,
+    topology: Topology,
+    rights: Rights,
+    judged: Mapping[str, Judged],
+    shares: Shares,
+    lag_s: Mapping[str, float],
+) -> Step:
+    """Return a step of a failover about who takes its zone over now: who was to may have died since."""
+    target = step.target
+    gone = target in shares.down or (target in judged and judged[target].state == "down")
+    if not target or not gone:
+        return step
+    choice = choose(step.zone, leaving, topology, rights, judged, shares, lag_s)
+    return msgspec.structs.replace(step, target=choice.target or "")
 
 
 def _zones(region: str, topology: Topology) -> list[str]:

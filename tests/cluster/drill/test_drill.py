@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
 import yaml
 from tests.cluster.conftest import await_that, folder
+from tests.cluster.local.test_away import amended, unable_to_note, version_of
 from tests.cluster.torture.test_torture import processes_in
 from typer.testing import CliRunner
 
@@ -30,7 +31,7 @@ from acgs2.drill.world import World
 from acgs2.local.cluster import Cluster, up
 from acgs2.topology import locate
 
-WEST, CENTRAL, SG = "eu-west-1", "eu-central-1", "ap-southeast-1"
+WEST, CENTRAL, SG, WITNESS = "eu-west-1", "eu-central-1", "ap-southeast-1", "ca-central-1"
 SHORT = Settings(rate_per_s=20, steady_s=2, hold_s=5, limit_s=40, after_s=1)
 
 
@@ -213,8 +214,12 @@ class _Lying(Injection):
         return self.region
 
     def begin(self, world: World) -> str | None:
+        return self.lie(world, _Liar)
+
+    def lie(self, world: World, how: type[http.server.BaseHTTPRequestHandler]) -> str | None:
+        """Kill the server, and have somebody else answer in its place."""
         bitten = Kill((self.region,), "server").begin(world)
-        liar = http.server.ThreadingHTTPServer(("127.0.0.1", world.state.ports[f"api/{self.region}"]), _Liar)
+        liar = http.server.ThreadingHTTPServer(("127.0.0.1", world.state.ports[f"api/{self.region}"]), how)
         threading.Thread(target=liar.serve_forever, daemon=True).start()
         self.liars.append(liar)
         return bitten
@@ -234,6 +239,70 @@ def test_a_health_check_that_lies_is_found(local: Cluster, monkeypatch: pytest.M
     assert report.bitten
     assert not report.passed
     assert report.as_expected is False, report.happened
+
+
+def test_a_region_that_goes_by_an_older_constitution_is_found(local: Cluster, tmp_path: Path) -> None:
+    old = version_of(local, SG)
+
+    def amend(phase: str) -> None:
+        if phase == "judgement":
+            amended(local, tmp_path)
+
+    with unable_to_note(local, SG):
+        report = drilled(local, "witness", at=amend)
+    assert not report.passed
+    (found,) = report.broken
+    own, _, others = found.partition(", others by ")
+    assert own.startswith(f"governance: {SG} goes by ")
+    assert f"'constitution': {old}" in own
+    assert f"'constitution': {old + 1}" in others
+    regions = local.state.topology.regions
+    await_that(lambda: {version_of(local, r) for r in regions} == {old + 1}, "all to go by the new one")
+
+
+class _Usurper(_Liar):
+    """Says all that a region said before, and that it leads, whoever else does."""
+
+    said: ClassVar[dict[str, Any]] = {}
+
+    def do_GET(self) -> None:
+        asked = self.path == "/health"
+        body = json.dumps(self.said if asked else {}).encode()
+        self.send_response(200 if asked else 503)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@dataclass(frozen=True)
+class _Leading(_Lying):
+    """A region that only votes says that it leads, under a term that nobody has agreed on."""
+
+    def begin(self, world: World) -> str | None:
+        said = world.health(self.region)
+        term = said["leader"]["term"] + 100
+        _Usurper.said = said | {"leader": {"region": self.region, "term": term, "held_here": True}}
+        return self.lie(world, _Usurper)
+
+
+def test_two_regions_that_lead_are_found(local: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    leading = Kind(
+        lambda topology, regions: _Leading(regions[0], []),
+        "stays",
+        "it serves nobody",
+        lambda topology, region, leader: (WITNESS,),
+    )
+    monkeypatch.setitem(OUTAGES, "leading", leading)  # type: ignore[misc]
+    report = drilled(local, "leading")
+    assert report.bitten
+    assert not report.passed
+    assert report.as_expected, report.happened
+    assert report.broken
+    assert all(what.startswith("leaders: ") for what in report.broken), report.broken
+    regions = {*local.state.topology.regions} - {WITNESS}
+    terms = [what for what in report.broken if what.startswith(f"leaders: {WITNESS} led, term ")]
+    assert any(f"while {region} did" in what for what in terms for region in regions), report.broken
 
 
 @dataclass(frozen=True)

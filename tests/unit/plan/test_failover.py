@@ -26,6 +26,7 @@ from acgs2.plan import (
     failover,
     gate,
     readmit,
+    retarget,
     rights_of,
 )
 from acgs2.topology import builtin, load
@@ -84,6 +85,23 @@ def test_with_both_regions_of_the_eu_down_the_eu_stops_and_nobody_else_does() ->
     assert (choice.zone, choice.target) == ("eu", None)
     assert {c.region: c.why for c in choice.candidates}["us-east-1"].startswith("may not hold")
     assert planned("us-east-1", judged=judged).choices[0].target == "eu-west-1"
+
+
+def test_who_was_to_take_over_and_died_since_is_followed_by_the_next_or_by_nobody() -> None:
+    for zone, leaving, dead, then in (
+        ("eu", "eu-west-1", "eu-central-1", ""),
+        ("us", "us-east-1", "eu-west-1", ""),
+        ("eu", "eu-west-1", "us-east-1", "eu-central-1"),
+    ):
+        chosen = planned(leaving)
+        (step,) = [s for s in chosen.steps if s.kind is StepKind.VERIFY and s.zone == zone]
+        judged = {dead: Judged(dead, "down", why="dead")}
+        found = retarget(step, leaving, TOPOLOGY, RIGHTS, judged, Shares(), {})
+        assert (found.kind, found.zone, found.target) == (step.kind, zone, then)
+        # The same where it was left, whatever is held of it; what was seen by few changes nothing.
+        assert retarget(step, leaving, TOPOLOGY, RIGHTS, {}, Shares((dead,)), {}) == found
+        unsure = {dead: Judged(dead, "unsure")}
+        assert retarget(step, leaving, TOPOLOGY, RIGHTS, unsure, Shares(), {}) == step
 
 
 def test_a_witness_serves_nobody_and_a_stranger_is_unknown() -> None:
