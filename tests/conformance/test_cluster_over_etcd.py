@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.cluster.conftest import TRIO, await_that, folder
+from tests.cluster.conftest import TRIO, await_that, finish, folder
 from tests.cluster.local.test_cluster import CENTRAL, US, WEST, command
 from tests.cluster.local.test_governance import call, end, governs, halts
 from tests.cluster.local.test_pairs import taken, windows
@@ -25,7 +25,7 @@ def cluster(etcd: Etcd) -> Iterator[Cluster]:
         try:
             yield running
         finally:
-            running.down()
+            finish(running)
 
 
 def leads(cluster: Cluster, region: str) -> int:

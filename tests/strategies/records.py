@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +41,7 @@ _JSON = st.dictionaries(
 )
 
 
+@cache
 def values(field: Field) -> st.SearchStrategy[Any]:
     """Return values of a field, few enough that they collide."""
     match field.type:

@@ -24,7 +24,7 @@ from acgs2 import Client
 from acgs2.local.cluster import Cluster, up
 from acgs2.local.loopback import health
 
-from ..conftest import await_that, folder
+from ..conftest import await_that, finish, folder
 from ..front.stage import SMALL
 from ..local.test_cluster import command
 from .speaker import Speaker
@@ -41,9 +41,7 @@ def cluster() -> Iterator[Cluster]:
         try:
             yield running
         finally:
-            for region in running.state.topology.regions:
-                running.ask("kill", region=region)  # nobody waits for the others' last words
-            running.down()
+            finish(running)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.cluster.conftest import folder
+from tests.cluster.conftest import finish, folder
 from tests.cluster.front.beside import NAME, Beside
 from tests.cluster.front.forged import tokens
 from tests.cluster.front.malformed import BODIES, CHUNKS, HARMLESS, HEADS, NAMES, PATHS, Case
@@ -95,7 +95,7 @@ def place() -> Iterator[Place]:
             with Beside(made.doors, made.token) as made.beside:
                 yield made
         finally:
-            cluster.down()
+            finish(cluster)
 
 
 @pytest.fixture(params=["edge", "gateway"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.cluster.conftest import await_that, folder
+from tests.cluster.conftest import await_that, finish, folder
 
 from acgs2.api.tokens import mint
 from acgs2.local.cluster import Cluster, up
@@ -48,7 +48,7 @@ def cluster() -> Iterator[Cluster]:
         try:
             yield running
         finally:
-            running.down()
+            finish(running)
 
 
 def latency(state: Path, *arguments: str) -> tuple[int, Any]:

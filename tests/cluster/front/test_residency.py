@@ -21,7 +21,7 @@ from acgs2.residency import decide, register_of
 
 WEST, CENTRAL, US, SG = "eu-west-1", "eu-central-1", "us-east-1", "ap-southeast-1"
 OURS = {f"/api/v1/{e.path}": e for e in entities().values() if e.residency is Residency.ZONE}
-ID = uuid4()
+ID = "018f0000-0000-7000-8000-000000000001"
 PATHS = [
     *(path + end for path, end in zip(OURS, itertools.cycle(["", f"/{ID}", f"/{ID}/x?y=z"]), strict=False)),
     "/api/v1/agentsx",

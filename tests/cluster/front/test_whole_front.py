@@ -18,7 +18,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from tests.cluster.collector import Collector, collecting
-from tests.cluster.conftest import await_that, folder, free_port
+from tests.cluster.conftest import await_that, finish, folder, free_port
 from tests.cluster.front.stage import SMALL, Answer, Client, Loop, Relay
 from tests.cluster.local.test_cluster import command, has
 
@@ -47,9 +47,7 @@ def cluster(collector: Collector) -> Iterator[Cluster]:
         try:
             yield running
         finally:
-            for region in running.state.topology.regions:
-                running.ask("kill", region=region)  # nobody waits for the others' last words
-            running.down()
+            finish(running)
 
 
 class Caller:

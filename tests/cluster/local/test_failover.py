@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.cluster.conftest import TRIO, await_that, folder
+from tests.cluster.conftest import TRIO, await_that, finish, folder
 from tests.cluster.local.test_cluster import CENTRAL, US, WEST, command, refused
 from tests.cluster.local.test_governance import call, governs
 
@@ -32,7 +32,7 @@ def cluster() -> Iterator[Cluster]:
             await_that(lambda: {*state(running)["agreed"]["served"]} == {*REGIONS}, "all to have served", 30)
             yield running
         finally:
-            running.down()
+            finish(running)
 
 
 def state(cluster: Cluster) -> dict[str, Any]:

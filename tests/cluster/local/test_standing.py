@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 import pytest
-from tests.cluster.conftest import await_that, folder
+from tests.cluster.conftest import await_that, finish, folder
 from tests.cluster.front.stage import SMALL
 from tests.cluster.local.test_cluster import CENTRAL, US, WEST
 from tests.cluster.local.test_governance import agent, call, governs, isolated, send
@@ -40,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
             await_that(lambda: all(governs(running, r) for r in REGIONS), "all regions to govern")
             yield running
         finally:
-            running.down()
+            finish(running)
 
 
 def told(cluster: Cluster, region: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from acgs2.topology import builtin as topology_file
 from acgs2.topology import load as load_topology
 
 TEXT = builtin().read_text(encoding="utf-8")
+CANONICAL = load().canonical
 
 
 def test_it_is_beside_the_topologies_and_the_one_they_name():
@@ -118,8 +119,7 @@ def test_whatever_is_none_is_an_error_of_ours(text: str) -> None:
     st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=5)
 )
 def test_no_document_of_plain_values_does_worse(value) -> None:
-    document = json.loads(load().canonical)
-    for key in document:
+    for key in (document := json.loads(CANONICAL)):
         with pytest.raises(ConstitutionError):
             of(document | {key: value} | {"more": 1})
 

@@ -13,6 +13,7 @@ from acgs2.policy.impact import score
 ONE = AgentFacts(id="a", tenant="t1", zone="eu", capabilities=frozenset({"search"}))
 TWO = AgentFacts(id="b", tenant="t2", zone="us", capabilities=frozenset({"payments"}))
 TOPIC = TopicFacts(name="news", tenant="t1", zone="eu")
+BUILT_IN = load().impact
 
 
 def asked(**more) -> Question:
@@ -27,11 +28,11 @@ def weighs(when: dict, question: Question, weight: float = 0.3):
 @settings(deadline=None)
 @given(questions())
 def test_it_is_bounded_explained_and_the_same_every_time(question):
-    impact, factors = score(load().impact, question)
+    impact, factors = score(BUILT_IN, question)
     assert 0 <= impact <= 1000
     assert impact == min(1000, sum(factor.share for factor in factors))
     assert all(factor.share > 0 and factor.why for factor in factors)
-    assert (impact, factors) == score(load().impact, question)
+    assert (impact, factors) == score(BUILT_IN, question)
 
 
 @pytest.mark.parametrize(
