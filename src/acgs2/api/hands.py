@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Hands", "InTheWay"]
 
 _POLL_S = 0.1
+_ASKED_S = 0.4
 _CONFIRM_S = 60.0
 _INBOXES_S = 20.0
 _VERIFY_S = 120.0
@@ -181,7 +182,7 @@ class Hands:
                 if not lacking:
                     return "ready, seeded, level, equal to the others, and governed by what is in force"
             self.waits_for[plan.region] = "; ".join(lacking)
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_ASKED_S)
 
     def _still_up(self, plan: Plan) -> None:
         """Raise InTheWay if a region is down again."""
