@@ -28,24 +28,28 @@ _QUERIES = fragments("repair.sql")
 _REST_S = 60.0
 #: Between two batches of ranges, so that comparing takes no more than a part of a processor.
 _PAUSE_S = 0.05
-_LOOKS = 10
+#: How often a region that was left compares with those whom it is not known to equal.
+_LEFT_S = 1.0
 
 
 async def run_repair(server: RegionServer) -> None:
-    """Compare with one peer after the other until cancelled.
-
-    A region that was left is let in again only once it is known to be equal: it compares with all at once.
-    """
+    """Compare with one peer after the other until cancelled."""
     while True:
         if not server.config.peer_databases:
             await asyncio.sleep(_REST_S)  # of one region alone: a loop over nobody would let nobody else run
         for peer in server.config.peer_databases:
-            for _ in range(_LOOKS):
-                await asyncio.sleep(_REST_S / _LOOKS)
-                if (since_s := server.participation.fenced_s) is not None:
-                    wanted = [p for p in server.config.peer_databases if not _equal(server, p, since_s)]
-                    await asyncio.gather(*(_compared(server, p, 0.0) for p in wanted))
+            await _rest(server)
             await _compared(server, peer, _PAUSE_S)
+
+
+async def _rest(server: RegionServer) -> None:
+    """Rest; but a region that was left compares with all meanwhile: it must be known to equal them."""
+    until_s = time.monotonic() + _REST_S
+    while time.monotonic() < until_s:
+        if (since_s := server.participation.fenced_s) is not None:
+            wanted = [p for p in server.config.peer_databases if not _equal(server, p, since_s)]
+            await asyncio.gather(*(_compared(server, p, 0.0) for p in wanted))
+        await asyncio.sleep(_LEFT_S)
 
 
 def _equal(server: RegionServer, peer: str, since_s: float) -> bool:
@@ -85,7 +89,8 @@ async def compare(server: RegionServer, peer: str, *, pause_s: float = 0.0) -> l
                     doubted=found.doubted,
                 )
             done.append(found)
-    differing = tuple(f"{f.entity} of {f.zone}" for f in done if f.differing)
+    # Ranges that differ without a record that does were on their way: looked at closely, they had arrived.
+    differing = tuple(f"{f.entity} of {f.zone}" for f in done if f.keys)
     server.compared[peer] = (began_s, differing)
     return done
 

@@ -33,7 +33,7 @@ def happened(report: Report, drilled: Outage, watch: Watch) -> None:
     hit, others = set(drilled.regions), [plan.region for plan in plans if plan.region not in drilled.regions]
     if plans:
         report.happened = "fails over: " + "; ".join(told(plan) for plan in plans)
-        report.why_happened = "; ".join(watch.why_down.get(p.region) or p.cause for p in plans)
+        report.why_happened = "; ".join(dict.fromkeys(plan.cause for plan in plans))
     else:
         report.happened = "stays"
         said = {region: watch.judged.get(region, {}).get("why", "") for region in sorted(hit)}

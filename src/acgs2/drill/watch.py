@@ -45,8 +45,6 @@ class Watch:
         #: What is agreed about traffic; None where no region says so, as releases without a controller do.
         self.agreed: Agreed | None = None
         self.judged: Mapping[str, Any] = {}
-        #: Why a region was held to be down when it last was; it is up again when somebody asks.
-        self.why_down: dict[str, str] = {}
         self.leader = ""
         self.claims: list[Claim] = []
         token = mint(
@@ -130,8 +128,6 @@ class Watch:
     def _learn(self) -> None:
         assert self.agreed is not None
         for region, judged in self.judged.items():
-            if judged.get("state") == "down":
-                self.why_down[region] = judged.get("why", "")
             if judged.get("state") != "unsure":
                 self._changed(f"{region} judged", region, f"{region} is held to be {judged.get('state')}")
         for plan in (*self.agreed.closed, *self.agreed.plans.values()):
