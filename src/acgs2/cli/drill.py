@@ -45,6 +45,7 @@ def drill(
     A suite goes on with the next fault when a drill breaks off, and counts it as not passed.
     """
     import asyncio
+    import logging
     import signal
     import traceback
 
