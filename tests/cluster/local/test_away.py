@@ -67,39 +67,24 @@ def shares(plan: dict[str, Any]) -> list[int]:
     return [s.get("value", 0) for s in plan["steps"][: plan["at"] + 1] if s["kind"] == "weight"]
 
 
-@pytest.mark.parametrize(
-    ("fault", "undo", "component", "left_first"),
-    [
-        ("kill", "start", "server", False),
-        ("freeze", "thaw", "all", True),
-    ],
-)
-def test_a_region_that_comes_and_goes_is_left_once_at_most(
-    cluster: Cluster, fault: str, undo: str, component: str, left_first: bool
-) -> None:
+def test_a_region_that_comes_and_goes_is_left_once_at_most(cluster: Cluster) -> None:
     whole(cluster)
     began_us = time.time_ns() // 1000
     seen: dict[str, dict[str, Any]] = {}
     try:
-        if left_first:
-            cluster.ask(fault, region=CENTRAL, component=component)
-            await_that(lambda: begun(cluster, "failover", CENTRAL, began_us), "it to be left", 30)
-            cluster.ask(undo, region=CENTRAL, component=component)
-            time.sleep(EACH_S)
         until_s = time.monotonic() + FLAPPING_S
         while time.monotonic() < until_s:
-            cluster.ask(fault, region=CENTRAL, component=component)
+            cluster.ask("kill", region=CENTRAL, component="server")
             time.sleep(EACH_S)
-            cluster.ask(undo, region=CENTRAL, component=component)
+            cluster.ask("start", region=CENTRAL, component="server")
             time.sleep(EACH_S)
             seen |= plans(cluster, CENTRAL, began_us)
     finally:
-        cluster.ask(undo, region=CENTRAL, component=component)
+        cluster.ask("start", region=CENTRAL, component="server")
     for plan in seen.values():
         print(plan["kind"], plan["state"], plan["cause"], [n["said"] for n in plan["notes"]])
     failovers = [p for p in seen.values() if p["kind"] == "failover"]
     assert len(failovers) <= 1, "traffic does not go to and fro"
-    assert len(failovers) == 1 or not left_first
     assert not any(shares(p) for p in seen.values() if p["kind"] == "failback"), "it is let in once it stays"
     whole(cluster)
     if failovers:
