@@ -19,8 +19,8 @@ Decide = Callable[[Any], Any]
 _ROUNDS = 12
 #: How many rounds without a majority are tried before it is said.
 _ROUNDS_ALONE = 3
-#: How often a reader looks again at a change that is under way before it settles it.
-_LOOKS = 3
+#: After how long a reader looks again at a change that is under way.
+_AGAIN_S = (0.03, 0.12)
 #: A proposer that lost a race rests for a part of so many of its rounds, at least and at most so long: who is
 #: far away needs longer for a round, and after a pause shorter than that the next one is lost as well.
 _REST_ROUNDS, _LEAST_REST_S, _MOST_REST_S = 4, 0.02, 1.0
@@ -132,17 +132,24 @@ class PaxosRegister:
         return newer
 
     async def read(self, key: str) -> Versioned:
-        """Return the agreed value, settling first what only a minority has.
+        """Return the agreed value, settling first what was left half-way.
 
         Most often a majority has accepted the same ballot last, and looking is enough: nothing is written, no
-        change of another is disturbed. What was agreed before the reading began is then not newer.
+        change of another is disturbed. What was agreed before the reading began is then not newer. A change
+        that is under way is left to whoever makes it, for as long as it moves: a reader that settled it would
+        be in its way, and in that of all others who read.
         """
-        for attempt in range(_LOOKS):
-            if attempt:
-                await asyncio.sleep(self._rng.uniform(0.05, 0.15) * attempt)
+        until_s = time.monotonic() + self._timeout_s
+        before: Mapping[str, Vote] | None = None
+        while time.monotonic() < until_s:
             seen = await self._look(key)
-            if seen is not None:
-                return Versioned(seen.value["version"], seen.value["value"])
+            vote = settled(seen.values(), self.members.enough)
+            if vote is not None:
+                return Versioned(vote.value["version"], vote.value["value"])
+            if seen == before:
+                break
+            before = seen
+            await asyncio.sleep(self._rng.uniform(*_AGAIN_S))
         return await self.change(key, lambda value: value)
 
     async def change(self, key: str, decide: Decide) -> Versioned:
@@ -236,8 +243,8 @@ class PaxosRegister:
             return None
         return Versioned(new["version"], new["value"])
 
-    async def _look(self, key: str) -> Vote | None:
-        """Return the vote that a majority shows, if one does and none knows of a newer set of voters."""
+    async def _look(self, key: str) -> Mapping[str, Vote]:
+        """Return the votes of who answers, at most until it can be told what is agreed."""
         members = self.members
         seen: dict[str, Vote] = {}
 
@@ -252,7 +259,7 @@ class PaxosRegister:
         # Who has looked proposes above what was promised, and need not be refused to find that out.
         self._learn(key, [vote.promised for vote in seen.values()])
         newest = max((a.members for a in answers.values()), key=lambda m: m.epoch, default=members)
-        return None if self.adopt(newest) else settled(seen.values(), members.enough)
+        return {} if self.adopt(newest) else dict(seen)
 
     def _learn(self, key: str, ballots: list[Ballot | None]) -> None:
         self._highest[key] = max([self._highest.get(key, 0), *(b.n for b in ballots if b is not None)])
