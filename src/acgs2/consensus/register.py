@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, TypeVar
 
-from acgs2.consensus.votes import Ballot, Members, Vote, highest, joins, settled
+from acgs2.consensus.votes import Ballot, Members, Sighted, Vote, highest, joins, settled
 from acgs2.errors import UnavailableError
 
 __all__ = ["Acceptor", "Answer", "PaxosRegister", "Promise", "Register", "Versioned", "VoterAway"]
@@ -141,9 +141,12 @@ class PaxosRegister:
         """
         until_s = time.monotonic() + self._timeout_s
         before: Mapping[str, Vote] | None = None
+        sighted, members = Sighted(), self.members
         while time.monotonic() < until_s:
             seen = await self._look(key)
-            vote = settled(seen.values(), self.members.enough)
+            if self.members != members:
+                sighted, members = Sighted(), self.members
+            vote = sighted.settled(seen, members.enough)
             if vote is not None:
                 return Versioned(vote.value["version"], vote.value["value"])
             if seen == before:

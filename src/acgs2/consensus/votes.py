@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = [
     "Ballot",
     "Members",
+    "Sighted",
     "Vote",
     "accept",
     "adopt",
@@ -98,6 +99,27 @@ def settled(votes: Iterable[Vote], enough: int) -> Vote | None:
         if sum(v.accepted == vote.accepted for v in known) >= enough:
             return vote
     return None
+
+
+class Sighted:
+    """Which voters were seen to have accepted which ballot, over one reading that looks more than once.
+
+    What so many have accepted is agreed, whether or not they have accepted something newer since. Nothing
+    that was agreed before the first look is newer: of that, a majority had been past it already.
+    """
+
+    def __init__(self) -> None:
+        self._voters: dict[Ballot, set[str]] = {}
+        self._values: dict[Ballot, Vote] = {}
+
+    def settled(self, seen: Mapping[str, Vote], enough: int) -> Vote | None:
+        """Take in one more look; return the newest vote that is known to be agreed, if any is."""
+        for name, vote in seen.items():
+            if vote.accepted is not None:
+                self._voters.setdefault(vote.accepted, set()).add(name)
+                self._values[vote.accepted] = vote
+        agreed = [ballot for ballot, voters in self._voters.items() if len(voters) >= enough]
+        return self._values[max(agreed)] if agreed else None
 
 
 def give_way(vote: Vote, by: str) -> Vote:
