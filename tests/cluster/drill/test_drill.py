@@ -97,7 +97,7 @@ def test_a_region_is_killed_and_nothing_is_lost(local: Cluster) -> None:
         "draining",
         "judgement",
     ]
-    assert any("inboxes of eu are served by eu-central-1" in event.what for event in report.events)
+    assert any("failover inboxes eu eu-central-1: served by eu-central-1" in e.what for e in report.events)
 
 
 def test_the_command_says_the_same_and_leaves_what_it_found_running(local: Cluster, tmp_path: Path) -> None:
