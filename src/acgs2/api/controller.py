@@ -21,7 +21,7 @@ from acgs2.api.audited import audit
 from acgs2.api.hands import Hands, InTheWay, to_be_tried_again, unknown
 from acgs2.api.observers import told
 from acgs2.api.synthetic import Synthetic
-from acgs2.api.views import Views
+from acgs2.api.views import Views, lags_s
 from acgs2.consensus import boottime_s
 from acgs2.errors import UnavailableError
 from acgs2.logs.write import get_logger
@@ -132,14 +132,13 @@ class Controller:
         plan_id = str(uuid4())
         if kind == "failback":
             return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause, by=by)
-        lag_s = {name: view.standing.lag_s for name, view in self.views.known.items()}
         return failover(
             region,
             topology,
             self._server.rights,
             self.judged,
             agreed.shares,
-            lag_s,
+            lags_s(self.views.known),
             plan_id=plan_id,
             now_us=now_us,
             cause=cause,

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from acgs2.api.actors import acted
-from acgs2.api.views import View, measured
+from acgs2.api.views import View, lags_s, measured
 from acgs2.consensus import boottime_s
 from acgs2.consensus.lease import MARGIN
 from acgs2.errors import AcgsError, RefusedError, UnavailableError
@@ -125,9 +125,8 @@ class Hands:
         if plan.kind != "failover":
             return step
         server = self._server
-        lag_s = {name: view.standing.lag_s for name, view in self._views().items()}
-        shares = server.participation.agreed.shares
-        return retarget(step, plan.region, server.topology, server.rights, self._judged(), shares, lag_s)
+        shares, behind_s = server.participation.agreed.shares, lags_s(self._views())
+        return retarget(step, plan.region, server.topology, server.rights, self._judged(), shares, behind_s)
 
     async def _inboxes(self, plan: Plan, step: Step) -> str:
         """Wait until another region serves the zone's inboxes; which one, is theirs to agree on."""

@@ -16,7 +16,7 @@ from acgs2.plan import Measured, Observation, Standing
 if TYPE_CHECKING:
     from acgs2.api.neighbours import Neighbours
 
-__all__ = ["View", "Views", "measured"]
+__all__ = ["View", "Views", "lags_s", "measured"]
 
 _PATH = "/health/observations"
 _PATIENCE_S = 1.5
@@ -86,6 +86,11 @@ class Views:
         for task in self._asking.values():
             task.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
+
+
+def lags_s(views: Mapping[str, View]) -> Mapping[str, float]:
+    """Return by how many seconds each region says that it is behind."""
+    return {name: view.standing.lag_s for name, view in views.items()}
 
 
 def measured(
