@@ -8,10 +8,11 @@ import sys
 from importlib import resources
 
 import pytest
+from typer.testing import CliRunner
 
 import acgs2
 from acgs2 import errors
-from acgs2.cli import COMMANDS
+from acgs2.cli import COMMANDS, app
 from acgs2.errors import AcgsError, EntityError
 from acgs2.model import entities
 from acgs2.model.entity import parse
@@ -74,6 +75,11 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
     assert done.stdout.strip().endswith("[]")
     for command in COMMANDS:
         assert command in done.stdout
+
+
+def test_a_command_is_itself_whatever_the_program_was_called_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    assert "--suite" in CliRunner(env={"COLUMNS": "120"}).invoke(app, ["drill", "--help"]).stdout
 
 
 def test_the_sdk_is_typed_and_loads_no_server() -> None:

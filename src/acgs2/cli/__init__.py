@@ -57,14 +57,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class _Lazy(TyperGroup):
+    _listing = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        completing = "_ACGS2_COMPLETE" in os.environ
-        if not completing and (not sys.argv[1:] or sys.argv[1] in ("--help", "-h")):
+        if self._listing:
             # Listing commands needs their help only, not what they import.
             return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name][1], help=COMMANDS[cmd_name][1])
         module = importlib.import_module(f"acgs2.cli.{COMMANDS[cmd_name][0]}")
