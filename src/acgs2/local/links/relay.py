@@ -19,6 +19,8 @@ __all__ = ["Route"]
 WINDOW_BYTES = 16 * 1024 * 1024
 #: Connections that come at once and wait to be taken; the kernel has its own limit as well.
 _BACKLOG = 4096
+#: The event loop's clock and timers count milliseconds: what is due within half of one is due.
+_TICK_S = 0.0005
 
 
 class _Flow:
@@ -58,8 +60,8 @@ class _Flow:
         """Deliver what is due; arm a timer for the rest. A cut line delivers nothing."""
         if self.sink is None or self._blocked or self._line.cut:
             return
-        now_s = self._loop.time()
-        while self._queue and self._queue[0][0] <= now_s and not self._blocked:
+        due_s = self._loop.time() + _TICK_S
+        while self._queue and self._queue[0][0] <= due_s and not self._blocked:
             _, data = self._queue.popleft()
             if self.sink.is_closing():
                 continue
