@@ -21,7 +21,7 @@ from acgs2.drivers.route53 import connect
 from acgs2.errors import UnavailableError
 from acgs2.plan import rights_of
 from acgs2.plan.failback import failback
-from acgs2.plan.failover import failover
+from acgs2.plan.failover import Circumstances, failover
 from acgs2.plan.steps import Agreed, Note, Plan, Shares, Step, StepKind
 from acgs2.topology import load
 
@@ -29,7 +29,7 @@ LOCAL = load("local")
 RIGHTS = rights_of(LOCAL, datetime(2026, 12, 1, tzinfo=UTC))
 LEFT = "us-east-1"
 ALL = frozenset(StepKind)
-PLAN = failover(LEFT, LOCAL, RIGHTS, {}, Shares(), {}, plan_id="p1", now_us=0, cause="test", outside=ALL)
+PLAN = failover(LEFT, Circumstances(LOCAL, RIGHTS), plan_id="p1", now_us=0, cause="test", outside=ALL)
 BACK = failback(LEFT, LOCAL, plan_id="p2", now_us=0, cause="test")
 
 

@@ -20,7 +20,7 @@ from acgs2.drivers.kubernetes import CapacityActor, MeshActor
 from acgs2.errors import AcgsError, RefusedError, RuntimeFault, UnavailableError
 from acgs2.plan import rights_of
 from acgs2.plan.failback import failback
-from acgs2.plan.failover import failover
+from acgs2.plan.failover import Circumstances, failover
 from acgs2.plan.steps import Agreed, Plan, Shares, Step, StepKind
 from acgs2.topology import load
 
@@ -28,7 +28,7 @@ LOCAL = load("local")
 RIGHTS = rights_of(LOCAL, datetime(2026, 12, 1, tzinfo=UTC))
 LEFT, TARGET = "eu-west-1", "eu-central-1"
 ALL = frozenset(StepKind)
-PLAN = failover(LEFT, LOCAL, RIGHTS, {}, Shares(), {}, plan_id="p1", now_us=0, cause="test", outside=ALL)
+PLAN = failover(LEFT, Circumstances(LOCAL, RIGHTS), plan_id="p1", now_us=0, cause="test", outside=ALL)
 BACK = failback(LEFT, LOCAL, plan_id="p2", now_us=0, cause="test")
 ISTIO = "networking.istio.io/v1"
 

@@ -18,7 +18,7 @@ import psycopg
 
 from acgs2.api.actors import acted
 from acgs2.api.audited import audit
-from acgs2.api.hands import Hands, InTheWay, to_be_tried_again, unknown
+from acgs2.api.hands import DownAgain, Hands, InTheWay, to_be_tried_again, unknown
 from acgs2.api.observers import told
 from acgs2.api.synthetic import Synthetic
 from acgs2.api.views import Views, lags_s
@@ -27,6 +27,7 @@ from acgs2.errors import UnavailableError
 from acgs2.logs.write import get_logger
 from acgs2.plan import (
     Agreed,
+    Circumstances,
     Judged,
     Note,
     Plan,
@@ -57,7 +58,7 @@ class Controller:
         self.views = Views(server.neighbours)
         self.judged: Mapping[str, Judged] = {}
         self._synthetic = Synthetic(server)
-        self._hands = Hands(server, self._synthetic, lambda: self.judged, lambda: self.views.known)
+        self._hands = Hands(server, self._synthetic, self._circumstances, lambda: self.views.known)
         self._began_s = boottime_s()
         self._carrying: dict[str, tuple[str, asyncio.Task[None]]] = {}
         #: The term in which this region has heard all that those who led before it have agreed on.
@@ -134,11 +135,7 @@ class Controller:
             return failback(region, topology, plan_id=plan_id, now_us=now_us, cause=cause, by=by)
         return failover(
             region,
-            topology,
-            self._server.rights,
-            self.judged,
-            agreed.shares,
-            lags_s(self.views.known),
+            self._circumstances(agreed),
             plan_id=plan_id,
             now_us=now_us,
             cause=cause,
@@ -177,11 +174,11 @@ class Controller:
         """Carry a plan out, step by step, for as long as this region leads in this term."""
         server = self._server
         while (step := plan.current) is not None and server.leader.held(term):
-            good = True
+            good, relapsed = True, False
             try:
                 said = await self._hands.act(plan, step)
             except InTheWay as reason:
-                said, good = str(reason), False
+                said, good, relapsed = str(reason), False, isinstance(reason, DownAgain)
             except Exception as error:  # noqa: BLE001 - whatever a step or an actor says ends in the plan
                 if not to_be_tried_again(error):
                     said, good = unknown(error), False
@@ -192,11 +189,8 @@ class Controller:
             if not server.leader.held(term):
                 return
             note = Note(plan.at, time.time_ns() // 1000, server.region, term, said, good)
-            current = plan
             try:
-                _, agreed = await server.participation.change(
-                    lambda known, p=current, n=note: known.advanced(p, n) if n.good else known.stopped(p, n)
-                )
+                _, agreed = await server.participation.change(_noting(plan, note, relapsed))
             except UnavailableError as error:
                 _LOG.info("step-not-agreed", plan=plan.id, step=step.kind, error=error.reference)
                 await asyncio.sleep(_AGAIN_S)
@@ -234,6 +228,12 @@ class Controller:
         except psycopg.Error as error:
             _LOG.warning("plan-not-audited", plan=plan.id, error=type(error).__name__)
 
+    def _circumstances(self, agreed: Agreed | None = None) -> Circumstances:
+        """Return what is known now, with what is agreed as this region last heard it, or as it is given."""
+        server = self._server
+        shares = (agreed or server.participation.agreed).shares
+        return Circumstances(server.topology, server.rights, self.judged, shares, lags_s(self.views.known))
+
     def _drop(self) -> None:
         for _, task in self._carrying.values():
             task.cancel()
@@ -244,6 +244,13 @@ class Controller:
         self._drop()
         await self.views.close()
         await self._synthetic.close()
+
+
+def _noting(plan: Plan, note: Note, relapsed: bool) -> Callable[[Agreed], Agreed]:
+    """Return the change that a step makes: the plan goes on, or it is stopped."""
+    if note.good:
+        return lambda known: known.advanced(plan, note)
+    return lambda known: known.stopped(plan, note, relapsed=relapsed)
 
 
 async def run_controller(server: RegionServer) -> None:

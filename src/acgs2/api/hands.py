@@ -14,17 +14,17 @@ import httpx
 import msgspec
 
 from acgs2.api.actors import acted
-from acgs2.api.views import View, lags_s, measured
+from acgs2.api.views import View, measured
 from acgs2.consensus import boottime_s
 from acgs2.consensus.lease import MARGIN
 from acgs2.errors import AcgsError, RefusedError, UnavailableError
-from acgs2.plan import Judged, Plan, Step, StepKind, gate, readmit, retarget
+from acgs2.plan import Circumstances, Judged, Plan, Step, StepKind, gate, readmit, retarget
 
 if TYPE_CHECKING:
     from acgs2.api.region import RegionServer
     from acgs2.api.synthetic import Synthetic
 
-__all__ = ["Hands", "InTheWay"]
+__all__ = ["DownAgain", "Hands", "InTheWay"]
 
 _POLL_S = 0.1
 _ASKED_S = 0.4
@@ -37,13 +37,17 @@ class InTheWay(Exception):
     """Why a plan does not go on."""
 
 
+class DownAgain(InTheWay):
+    """The region that was on its way back is down again."""
+
+
 class Hands:
     """Carries out single steps for the leader.
 
     Args:
         server: the region that leads.
         synthetic: makes requests as clients do.
-        judged: what a majority holds of every region now.
+        circumstances: what is known now.
         views: what regions said of themselves last.
     """
 
@@ -51,12 +55,12 @@ class Hands:
         self,
         server: RegionServer,
         synthetic: Synthetic,
-        judged: Callable[[], Mapping[str, Judged]],
+        circumstances: Callable[[], Circumstances],
         views: Callable[[], Mapping[str, View]],
     ) -> None:
         self._server = server
         self._synthetic = synthetic
-        self._judged = judged
+        self._circumstances = circumstances
         self._views = views
         #: Region to what its plan waits for.
         self.waits_for: dict[str, str] = {}
@@ -92,7 +96,7 @@ class Hands:
             return "an operator decided"
         deadline_s = boottime_s() + _CONFIRM_S
         while True:
-            judged = self._judged().get(plan.region)
+            judged = self._held(plan)
             if judged is not None and judged.state == "down":
                 return judged.why
             why = judged.why if judged is not None else "nothing is heard of it"
@@ -124,9 +128,11 @@ class Hands:
         """Return a step about whoever takes its zone over by what is known now."""
         if plan.kind != "failover":
             return step
-        server = self._server
-        shares, behind_s = server.participation.agreed.shares, lags_s(self._views())
-        return retarget(step, plan.region, server.topology, server.rights, self._judged(), shares, behind_s)
+        return retarget(step, plan.region, self._circumstances())
+
+    def _held(self, plan: Plan) -> Judged | None:
+        """Return what a majority holds of a plan's region now, None if nothing is heard."""
+        return self._circumstances().judged.get(plan.region)
 
     async def _inboxes(self, plan: Plan, step: Step) -> str:
         """Wait until another region serves the zone's inboxes; which one, is theirs to agree on."""
@@ -148,7 +154,7 @@ class Hands:
             try:
                 return await self._synthetic.verify(plan, self._now(plan, step))
             except UnavailableError as error:
-                judged = self._judged().get(plan.region)
+                judged = self._held(plan)
                 asked_for = plan.kind == "failback" or bool(plan.by)
                 if judged is not None and judged.state == "up" and not asked_for:
                     # Whoever was to take over is away itself: the region is let in again instead.
@@ -160,7 +166,7 @@ class Hands:
     async def _hold_down(self, plan: Plan, _: Step) -> str:
         while True:
             self._still_up(plan)
-            judged = self._judged().get(plan.region)
+            judged = self._held(plan)
             if judged is not None and judged.state == "up":
                 return judged.why
             self.waits_for[plan.region] = judged.why if judged is not None else "nothing is heard of it"
@@ -184,10 +190,10 @@ class Hands:
             await asyncio.sleep(_ASKED_S)
 
     def _still_up(self, plan: Plan) -> None:
-        """Raise InTheWay if a region is down again."""
-        judged = self._judged().get(plan.region)
+        """Raise DownAgain if a region is down again."""
+        judged = self._held(plan)
         if judged is not None and judged.state == "down":
-            raise InTheWay(f"{plan.region} is down again: {judged.why}")
+            raise DownAgain(f"{plan.region} is down again: {judged.why}")
 
     async def _weight(self, plan: Plan, step: Step) -> str:
         return f"{plan.region} takes {step.value} % of what reaches it"

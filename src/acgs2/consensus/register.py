@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, TypeVar
 
-from acgs2.consensus.votes import Ballot, Members, Sighted, Vote, highest, joins, settled
+from acgs2.consensus.votes import Ballot, Members, Sighted, Vote, highest, joins
 from acgs2.errors import UnavailableError
 
 __all__ = ["Acceptor", "Answer", "PaxosRegister", "Promise", "Register", "Versioned", "VoterAway"]
@@ -197,12 +197,12 @@ class PaxosRegister:
         """
         voters = self._reached(self.members)
         seen, _ = await self._ask({name: v.look(key) for name, v in voters.items()}, len(voters) + 1)
-        votes = [vote for vote, _ in seen.values()]
-        agreed = settled(votes, self.members.enough)
+        votes = {name: vote for name, (vote, _) in seen.items()}
+        agreed = Sighted().settled(votes, self.members.enough)
         if agreed is None or agreed.accepted is None:
             return
-        changing = any(v.promised is not None and v.promised > agreed.accepted for v in votes)
-        if not changing and any(v.accepted != agreed.accepted for v in votes):
+        changing = any(v.promised is not None and v.promised > agreed.accepted for v in votes.values())
+        if not changing and any(v.accepted != agreed.accepted for v in votes.values()):
             await self.change(key, lambda value: value)
 
     def _reached(self, members: Members) -> dict[str, Acceptor]:
@@ -253,7 +253,7 @@ class PaxosRegister:
 
         async def one(name: str, voter: Acceptor) -> Answer:
             seen[name], known = await voter.look(key)
-            shown = settled(seen.values(), members.enough) is not None
+            shown = Sighted().settled(seen, members.enough) is not None
             return Answer(shown, seen[name].promised, known)
 
         calls = {name: one(name, voter) for name, voter in self._reached(members).items()}

@@ -18,7 +18,6 @@ __all__ = [
     "joins",
     "majority",
     "prepare",
-    "settled",
 ]
 
 
@@ -89,20 +88,8 @@ def joins(vote: Vote, base: Vote) -> bool:
     return vote.accepted is None or (base.accepted is not None and vote.accepted <= base.accepted)
 
 
-def settled(votes: Iterable[Vote], enough: int) -> Vote | None:
-    """Return a vote that is agreed: so many voters, asked at any times, have accepted its ballot last.
-
-    None if that cannot be told: nothing was accepted, a change is under way, or was left half-way.
-    """
-    known = [v for v in votes if v.accepted is not None]
-    for vote in known:
-        if sum(v.accepted == vote.accepted for v in known) >= enough:
-            return vote
-    return None
-
-
 class Sighted:
-    """Which voters were seen to have accepted which ballot, over one reading that looks more than once.
+    """Which voters were seen to have accepted which ballot, over one reading that looks once or more often.
 
     What so many have accepted is agreed, whether or not they have accepted something newer since. Nothing
     that was agreed before the first look is newer: of that, a majority had been past it already.
@@ -113,7 +100,10 @@ class Sighted:
         self._values: dict[Ballot, Vote] = {}
 
     def settled(self, seen: Mapping[str, Vote], enough: int) -> Vote | None:
-        """Take in one more look; return the newest vote that is known to be agreed, if any is."""
+        """Take in one more look; return the newest vote that is known to be agreed.
+
+        None if that cannot be told: nothing was accepted, a change is under way, or was left half-way.
+        """
         for name, vote in seen.items():
             if vote.accepted is not None:
                 self._voters.setdefault(vote.accepted, set()).add(name)

@@ -8,6 +8,7 @@ is done.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -18,7 +19,26 @@ from acgs2.plan.rights import Rights
 from acgs2.plan.steps import Agreed, Candidate, Choice, Plan, Shares, Step, StepKind
 from acgs2.topology import Topology
 
-__all__ = ["choose", "due", "failover", "retarget"]
+__all__ = ["Circumstances", "choose", "due", "failover", "retarget"]
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """By what a target is chosen, as far as it is known at one moment.
+
+    Args:
+        topology: regions, zones and limits.
+        rights: who may hold what.
+        judged: what a majority holds of every region.
+        shares: who takes no part already.
+        lag_s: how far a region is behind, where that is known.
+    """
+
+    topology: Topology
+    rights: Rights
+    judged: Mapping[str, Judged] = field(default_factory=dict)
+    shares: Shares = field(default_factory=Shares)
+    lag_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def due(agreed: Agreed, judged: Judged) -> Literal["failover", "failback"] | None:
@@ -37,17 +57,13 @@ def due(agreed: Agreed, judged: Judged) -> Literal["failover", "failback"] | Non
     if judged.state == "up" and out and plan is None:
         last = agreed.last(region)
         given_up = last is not None and (last.kind, last.state) == ("failback", "stopped")
-        return None if last is not None and given_up and "is down again" not in last.why else "failback"
+        return None if last is not None and given_up and not last.relapsed else "failback"
     return None
 
 
 def failover(
     region: str,
-    topology: Topology,
-    rights: Rights,
-    judged: Mapping[str, Judged],
-    shares: Shares,
-    lag_s: Mapping[str, float],
+    now: Circumstances,
     *,
     plan_id: str,
     now_us: int,
@@ -59,11 +75,7 @@ def failover(
 
     Args:
         region: that is down, or is to be left.
-        topology: regions, zones and limits.
-        rights: who may hold what now.
-        judged: what a majority holds of every region.
-        shares: who takes no part already.
-        lag_s: how far a region is behind, where that is known.
+        now: by what targets are chosen.
         plan_id: a name that no other plan has.
         now_us: microseconds since the epoch.
         cause: why, in words.
@@ -74,14 +86,13 @@ def failover(
         InputError: the region serves no clients (`region-serves-nobody`), or there is none of that name
             (`unknown-region`).
     """
-    zones = _zones(region, topology)
-    choices = tuple(choose(zone, region, topology, rights, judged, shares, lag_s) for zone in zones)
+    choices = tuple(choose(zone, region, now) for zone in _zones(region, now.topology))
     targets = sorted({choice.target for choice in choices if choice.target is not None})
     steps = [Step(StepKind.CONFIRM), Step(StepKind.FENCE)]
     if StepKind.DATABASE in outside:
         steps += [Step(StepKind.DATABASE, c.zone, c.target) for c in choices if c.target is not None]
     if StepKind.CAPACITY in outside:
-        scale_to = topology.failover.scale_to
+        scale_to = now.topology.failover.scale_to
         steps += [Step(StepKind.CAPACITY, target=target, value=scale_to) for target in targets]
     if StepKind.MESH in outside:
         steps += [Step(StepKind.MESH, target=target) for target in targets]
@@ -90,35 +101,28 @@ def failover(
     return Plan(plan_id, "failover", region, cause, now_us, (*steps, Step(StepKind.CLOSE)), choices, by=by)
 
 
-def choose(
-    zone: str,
-    leaving: str,
-    topology: Topology,
-    rights: Rights,
-    judged: Mapping[str, Judged],
-    shares: Shares,
-    lag_s: Mapping[str, float],
-) -> Choice:
+def choose(zone: str, leaving: str, now: Circumstances) -> Choice:
     """Return who takes a zone over: its other home regions first, then the nearest that may serve it."""
-    homes = topology.zones[zone].regions
-    near = list(topology.distances[leaving])
+    homes = now.topology.zones[zone].regions
+    near = list(now.topology.distances[leaving])
+    limit_s = now.topology.failover.lag_limit_s
     order = [home for home in homes if home in near] + [r for r in near if r not in homes]
-    serving = rights.serving(zone)
+    serving = now.rights.serving(zone)
     candidates: list[Candidate] = []
     target: str | None = None
     for region in order:
         if region == leaving:
             continue
         why = ""
-        state = judged[region].state if region in judged else "unsure"
+        judged, behind_s = now.judged.get(region), now.lag_s.get(region, 0.0)
         if region not in serving:
             why = f"may not hold all that belongs to zone {zone}"
-        elif state == "down":
-            why = f"is down: {judged[region].why}"
-        elif region in shares.down:
+        elif judged is not None and judged.state == "down":
+            why = f"is down: {judged.why}"
+        elif region in now.shares.down:
             why = "takes no part: it is drained or was failed over from"
-        elif lag_s.get(region, 0.0) > topology.failover.lag_limit_s:
-            why = f"is {lag_s[region]:.1f} s behind, of at most {topology.failover.lag_limit_s:g}"
+        elif behind_s > limit_s:
+            why = f"is {behind_s:.1f} s behind, of at most {limit_s:g}"
         elif target is not None:
             why = f"may serve it; {target} comes first"
         else:
@@ -128,22 +132,13 @@ def choose(
     return Choice(zone, target, tuple(candidates))
 
 
-def retarget(
-    step: Step,
-    leaving: str,
-    topology: Topology,
-    rights: Rights,
-    judged: Mapping[str, Judged],
-    shares: Shares,
-    lag_s: Mapping[str, float],
-) -> Step:
+def retarget(step: Step, leaving: str, now: Circumstances) -> Step:
     """Return a step of a failover about who takes its zone over now: who was to may have died since."""
-    target = step.target
-    gone = target in shares.down or (target in judged and judged[target].state == "down")
-    if not target or not gone:
+    judged = now.judged.get(step.target)
+    gone = step.target in now.shares.down or (judged is not None and judged.state == "down")
+    if not step.target or not gone:
         return step
-    choice = choose(step.zone, leaving, topology, rights, judged, shares, lag_s)
-    return msgspec.structs.replace(step, target=choice.target or "")
+    return msgspec.structs.replace(step, target=choose(step.zone, leaving, now).target or "")
 
 
 def _zones(region: str, topology: Topology) -> list[str]:

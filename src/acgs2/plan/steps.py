@@ -101,7 +101,8 @@ class Plan(msgspec.Struct, frozen=True):
     """A failover or a failback of one region, and how far it is.
 
     `at` is the number of the current step. A stopped plan is over as well: `why` says what was in its way.
-    `by` is the operator who began it; nobody's is what the region that leads began by itself.
+    `by` is the operator who began it; nobody's is what the region that leads began by itself. `relapsed` is
+    a failback that was stopped because its region was down again: the next one may begin unasked.
     """
 
     id: str
@@ -116,6 +117,7 @@ class Plan(msgspec.Struct, frozen=True):
     why: str = ""
     notes: tuple[Note, ...] = ()
     by: str = ""
+    relapsed: bool = False
 
     @property
     def current(self) -> Step | None:
@@ -187,7 +189,7 @@ class Agreed(msgspec.Struct, frozen=True):
             return self
         if any(plan.id == other.id for other in self.closed):
             return self
-        base = self if had is None else self._over(_stopped(had, "the region is down again"))
+        base = self if had is None else self._over(_stopped(had, "the region is down again", relapsed=True))
         return msgspec.structs.replace(
             base, plans={**base.plans, plan.region: plan}, traffic=plan.effect(base.traffic)
         )
@@ -206,12 +208,19 @@ class Agreed(msgspec.Struct, frozen=True):
             traffic=following.effect(self.traffic),
         )
 
-    def stopped(self, plan: Plan, note: Note) -> Agreed:
-        """Give a plan up at its current step; a failback goes back to the last good share."""
+    def stopped(self, plan: Plan, note: Note, *, relapsed: bool = False) -> Agreed:
+        """Give a plan up at its current step; a failback goes back to the last good share.
+
+        Args:
+            plan: as the caller knows it; if it has gone on since, nothing changes.
+            note: at which step, by whom and why.
+            relapsed: whether its region is down again.
+        """
         known = self._known(plan)
         if known is None:
             return self
-        over = self._over(msgspec.structs.replace(_stopped(known, note.said), notes=(*known.notes, note)))
+        known = msgspec.structs.replace(known, notes=(*known.notes, note))
+        over = self._over(_stopped(known, note.said, relapsed=relapsed))
         if known.kind == "failover":
             return over
         good = _last_good(known)
@@ -248,8 +257,8 @@ class Agreed(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, plans=open_plans, closed=(*self.closed, plan)[-_CLOSED_KEPT:])
 
 
-def _stopped(plan: Plan, why: str) -> Plan:
-    return msgspec.structs.replace(plan, state="stopped", why=why)
+def _stopped(plan: Plan, why: str, *, relapsed: bool) -> Plan:
+    return msgspec.structs.replace(plan, state="stopped", why=why, relapsed=relapsed)
 
 
 def _last_good(plan: Plan) -> int:

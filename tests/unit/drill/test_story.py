@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from acgs2.drill.story import given_up, returned, told, where
-from acgs2.plan import Agreed, Note, Plan, failback, failover, judge
+from acgs2.plan import Agreed, Circumstances, Note, Plan, failback, failover, judge
 from acgs2.plan.rights import rights_of
 from acgs2.topology import load
 
@@ -26,9 +26,7 @@ def carried(agreed: Agreed, upto: int | None = None) -> Agreed:
 def left(region: str = WEST) -> Plan:
     rights = rights_of(LOCAL, datetime(2026, 6, 1, tzinfo=UTC))
     judged = judge([], LOCAL.regions, [], LOCAL.failover)
-    return failover(
-        region, LOCAL, rights, judged, Agreed().shares, {}, plan_id="p1", now_us=1, cause="it is down"
-    )
+    return failover(region, Circumstances(LOCAL, rights, judged), plan_id="p1", now_us=1, cause="it is down")
 
 
 def back() -> Plan:

@@ -15,7 +15,7 @@ from acgs2.drivers.shares import shares_at
 from acgs2.errors import InputError, RefusedError, UnavailableError
 from acgs2.plan import rights_of
 from acgs2.plan.failback import failback
-from acgs2.plan.failover import failover
+from acgs2.plan.failover import Circumstances, failover
 from acgs2.plan.steps import Agreed, Shares, StepKind
 from acgs2.topology import load
 
@@ -85,7 +85,7 @@ def test_regions_and_zones_are_the_topologys():
 
 def test_a_dry_run_finds_traffic_as_it_will_be():
     told = {"plan_id": "p", "now_us": 0, "cause": "", "outside": frozenset(StepKind)}
-    plan = failover("eu-west-1", LOCAL, RIGHTS, {}, Shares(), {}, **told)
+    plan = failover("eu-west-1", Circumstances(LOCAL, RIGHTS), **told)
     fence, mesh = plan.steps[1], next(s for s in plan.steps if s.kind is StepKind.MESH)
     assert shares_at(plan.steps[0], plan, Agreed()).down == ()
     assert shares_at(fence, plan, Agreed()).down == ("eu-west-1",)

@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.plan.test_failover import NOW
 
-from acgs2.plan import Agreed, Judged, Note, Observation, Plan, Shares, due, failback, failover, fold, judge
+from acgs2.plan import (
+    Agreed,
+    Circumstances,
+    Judged,
+    Note,
+    Observation,
+    Plan,
+    due,
+    failback,
+    failover,
+    fold,
+    judge,
+)
 from acgs2.plan.rights import rights_of
 from acgs2.topology import Failover, builtin, load
 
@@ -24,7 +36,7 @@ def plan_of(kind: str, number: int = 1) -> Plan:
     given = {"plan_id": f"plan-{number}", "now_us": number, "cause": "seen"}
     if kind == "failback":
         return failback(REGION, TOPOLOGY, **given)  # type: ignore[arg-type]
-    return failover(REGION, TOPOLOGY, rights_of(TOPOLOGY, NOW), {}, Shares(), {}, **given)  # type: ignore[arg-type]
+    return failover(REGION, Circumstances(TOPOLOGY, rights_of(TOPOLOGY, NOW)), **given)  # type: ignore[arg-type]
 
 
 def carried(agreed: Agreed, steps: int | None = None) -> Agreed:
@@ -41,8 +53,8 @@ RETURNING = carried(LEFT.opened(plan_of("failback", 2)), 3)
 HALTED = RETURNING.plans[REGION]
 
 
-def stopped(why: str) -> Agreed:
-    return RETURNING.stopped(HALTED, Note(HALTED.at, 3, "leader", 1, why, good=False))
+def stopped(*, relapsed: bool) -> Agreed:
+    return RETURNING.stopped(HALTED, Note(HALTED.at, 3, "leader", 1, "why", good=False), relapsed=relapsed)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +66,21 @@ def stopped(why: str) -> Agreed:
         (LEFT, None, "failback"),
         (RETURNING, "failover", None),
         (carried(RETURNING), "failover", None),
-        (stopped("its p99 was 3000 ms"), None, None),
-        (stopped(f"{REGION} is down again: refused"), None, "failback"),
+        (carried(RETURNING.opened(plan_of("failover", 3))), None, "failback"),
+        (stopped(relapsed=False), None, None),
+        (stopped(relapsed=True), None, "failback"),
     ],
-    ids=["never-served", "serves", "being-left", "left", "on-its-way", "back", "given-up", "down-again"],
+    ids=[
+        "never-served",
+        "serves",
+        "being-left",
+        "left",
+        "on-its-way",
+        "back",
+        "left-again",
+        "given-up",
+        "down-again",
+    ],
 )
 def test_what_is_begun_follows_from_what_is_held_and_what_is_agreed(
     agreed: Agreed, down: str | None, up: str | None

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from acgs2.errors import InputError
 from acgs2.plan import (
     Agreed,
+    Circumstances,
     Judged,
     Measured,
     Note,
@@ -42,15 +43,8 @@ lags = st.dictionaries(regions, st.floats(0, 30))
 
 
 def planned(region: str, **more: object) -> Plan:
-    given = {"rights": RIGHTS, "judged": {}, "shares": Shares(), "lag_s": {}} | more
-    return failover(
-        region,
-        TOPOLOGY,
-        **given,
-        plan_id=f"plan-{region}",
-        now_us=1,
-        cause="it is down",  # type: ignore[arg-type]
-    )
+    now = Circumstances(TOPOLOGY, **({"rights": RIGHTS} | more))  # type: ignore[arg-type]
+    return failover(region, now, plan_id=f"plan-{region}", now_us=1, cause="it is down")
 
 
 @given(region=regions, states=states, shares=shares, lag_s=lags, lost=st.sets(regions))
@@ -96,12 +90,12 @@ def test_who_was_to_take_over_and_died_since_is_followed_by_the_next_or_by_nobod
         chosen = planned(leaving)
         (step,) = [s for s in chosen.steps if s.kind is StepKind.VERIFY and s.zone == zone]
         judged = {dead: Judged(dead, "down", why="dead")}
-        found = retarget(step, leaving, TOPOLOGY, RIGHTS, judged, Shares(), {})
+        found = retarget(step, leaving, Circumstances(TOPOLOGY, RIGHTS, judged))
         assert (found.kind, found.zone, found.target) == (step.kind, zone, then)
         # The same where it was left, whatever is held of it; what was seen by few changes nothing.
-        assert retarget(step, leaving, TOPOLOGY, RIGHTS, {}, Shares((dead,)), {}) == found
+        assert retarget(step, leaving, Circumstances(TOPOLOGY, RIGHTS, shares=Shares((dead,)))) == found
         unsure = {dead: Judged(dead, "unsure")}
-        assert retarget(step, leaving, TOPOLOGY, RIGHTS, unsure, Shares(), {}) == step
+        assert retarget(step, leaving, Circumstances(TOPOLOGY, RIGHTS, unsure)) == step
 
 
 def test_a_witness_serves_nobody_and_a_stranger_is_unknown() -> None:
@@ -175,9 +169,8 @@ class Leaders(RuleBasedStateMachine):
         if back:
             plan = failback(region, TOPOLOGY, plan_id=name, now_us=1, cause="up")
         else:
-            plan = failover(
-                region, TOPOLOGY, RIGHTS, {}, self.agreed.shares, {}, plan_id=name, now_us=1, cause="down"
-            )
+            now = Circumstances(TOPOLOGY, RIGHTS, shares=self.agreed.shares)
+            plan = failover(region, now, plan_id=name, now_us=1, cause="down")
         self.agreed = self.agreed.opened(plan)
         return self.agreed.plans.get(region, plan)
 
