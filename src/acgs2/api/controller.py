@@ -206,7 +206,9 @@ class Controller:
             )
             following = agreed.plans.get(plan.region)
             if following is None or following.id != plan.id:
-                await self._audit(plan, "closed" if good else "stopped", said)
+                # A failback may have been stopped by a failover that another has begun meanwhile.
+                if (over := next((p for p in agreed.closed if p.id == plan.id), None)) is not None:
+                    await self._audit(over, over.state, over.why or said)
                 return
             plan = following
 
