@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, TypeVar
@@ -120,6 +121,7 @@ class PaxosRegister:
         self._timeout_s = timeout_s
         self._rng = rng or Random()
         self._highest: dict[str, int] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
         #: What was asked and is not waited for; kept so that it is not forgotten half-way.
         self._late: set[asyncio.Task[Any]] = set()
         self.members = Members(0, tuple(sorted(names)) or tuple(sorted(self._voters)))
@@ -157,6 +159,28 @@ class PaxosRegister:
 
     async def change(self, key: str, decide: Decide) -> Versioned:
         """Change a value by compare-and-set; see `Register`."""
+        async with self._turn(key):
+            return await self._change(key, decide)
+
+    @asynccontextmanager
+    async def _turn(self, key: str) -> AsyncIterator[None]:
+        """Let the changes of one proposer to one key follow each other: else their ballots refuse each other.
+
+        Who has waited for as long as a voter is waited for goes on at once; no turn is needed to be right.
+        """
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await turn.acquire()
+        except TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            turn.release()
+
+    async def _change(self, key: str, decide: Decide) -> Versioned:
         alone, attempt = 0, 0
         while attempt < _ROUNDS:
             began_s, members = time.monotonic(), self.members

@@ -167,6 +167,22 @@ def test_readers_are_not_in_the_way_of_one_who_changes_where_nobody_may_be_misse
     asyncio.run(run())
 
 
+def test_changes_of_one_proposer_take_turns_where_nobody_may_be_missed(voters: Voters) -> None:
+    """Two plans that are carried out beside each other note their steps in one value: measured with two of five
+    dead, each change took two seconds, because each ballot refused the one before it."""
+
+    async def run() -> None:
+        voters.away = {"eu-west-4", "eu-west-5"}
+        register = voters.register("p", far={"eu-west-3"})
+        await register.change("k", lambda v: [])
+        voters.ballots.clear()
+        await asyncio.gather(*(register.change("k", lambda v, n=n: [*v, n]) for n in range(4)))
+        assert (await register.read("k")).value == [0, 1, 2, 3]
+        assert len(voters.ballots) == 4 * len(voters.dsns), "each change needed one ballot"
+
+    asyncio.run(run())
+
+
 def test_a_voter_that_was_away_when_something_was_agreed_is_told_afterwards(voters: Voters) -> None:
     async def run() -> None:
         register = voters.register("p")
