@@ -31,7 +31,9 @@ def boottime_s() -> float:
 class Holding:
     """What one contender knows: its term and until when it holds, and what it has watched since when.
 
-    Pure, so that every interleaving of two contenders can be tried.
+    `asked` is the last term that it asked for. If that is what it finds agreed, it has been given it, though
+    it was not told: a ballot that was refused may have been completed by another's. It renews it then, which
+    whoever watches sees. Pure, so that every interleaving of two contenders can be tried.
     """
 
     me: str
@@ -39,6 +41,7 @@ class Holding:
     term: int = 0
     until_s: float = float("-inf")
     watched: tuple[Seen, float] | None = None
+    asked: int = 0
 
     @property
     def mine(self) -> bool:
@@ -53,11 +56,15 @@ class Holding:
         """Return the value that the register should have: renewed, taken, or as it is."""
         if value is None:
             return {"holder": self.me, "term": 1, "count": 0}
-        if value["holder"] == self.me and value["term"] == self.term and self.term:
+        if value["holder"] == self.me and value["term"] in {self.term, self.asked} - {0}:
             return {**value, "count": value["count"] + 1}
         if value["holder"] is None or self._lapsed(value, now_s):
             return {"holder": self.me, "term": value["term"] + 1, "count": value["count"] + 1}
         return value
+
+    def asking(self, new: Any) -> Holding:
+        """Return what is known once a value is asked for that was wanted."""
+        return replace(self, asked=new["term"])
 
     def agreed(self, old: Any, new: Any, began_s: float, now_s: float) -> Holding:
         """Return what is known after the register agreed on `new` in place of `old`.
@@ -140,6 +147,8 @@ class Lease:
         def decide(value: Any) -> Any:
             nonlocal last
             last = (value, self._holding.wanted(value, self._clock_s()))
+            if last[1] is not value:
+                self._holding = self._holding.asking(last[1])
             return last[1]
 
         try:

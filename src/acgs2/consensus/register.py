@@ -20,8 +20,9 @@ Decide = Callable[[Any], Any]
 _ROUNDS = 12
 #: How many rounds without a majority are tried before it is said.
 _ROUNDS_ALONE = 3
-#: After how long a reader looks again at a change that is under way.
-_AGAIN_S = (0.03, 0.12)
+#: After how long a reader looks again at a change that is under way; and after what part of the time that its
+#: look took: where votes are far apart, a change that is seen to stand still may just be on its way.
+_AGAIN_S, _AGAIN_LOOKS = (0.03, 0.12), (0.5, 1.0)
 #: A proposer that lost a race rests for a part of so many of its rounds, at least and at most so long: who is
 #: far away needs longer for a round, and after a pause shorter than that the next one is lost as well.
 _REST_ROUNDS, _LEAST_REST_S, _MOST_REST_S = 4, 0.02, 1.0
@@ -144,8 +145,9 @@ class PaxosRegister:
         until_s = time.monotonic() + self._timeout_s
         before: Mapping[str, Vote] | None = None
         sighted, members = Sighted(), self.members
-        while time.monotonic() < until_s:
+        while (began_s := time.monotonic()) < until_s:
             seen = await self._look(key)
+            took_s = time.monotonic() - began_s
             if self.members != members:
                 sighted, members = Sighted(), self.members
             vote = sighted.settled(seen, members.enough)
@@ -154,7 +156,7 @@ class PaxosRegister:
             if seen == before:
                 break
             before = seen
-            await asyncio.sleep(self._rng.uniform(*_AGAIN_S))
+            await asyncio.sleep(self._rng.uniform(*_AGAIN_S) + took_s * self._rng.uniform(*_AGAIN_LOOKS))
         return await self.change(key, lambda value: value)
 
     async def change(self, key: str, decide: Decide) -> Versioned:
@@ -166,11 +168,11 @@ class PaxosRegister:
     async def _turn(self, key: str) -> AsyncIterator[None]:
         """Let the changes of one proposer to one key follow each other: else their ballots refuse each other.
 
-        Who has waited for as long as a voter is waited for goes on at once; no turn is needed to be right.
+        Who has waited twice as long as a voter is waited for goes on at once; no turn is needed to be right.
         """
         turn = self._turns.setdefault(key, asyncio.Lock())
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(2 * self._timeout_s):
                 await turn.acquire()
         except TimeoutError:
             yield
@@ -183,6 +185,8 @@ class PaxosRegister:
     async def _change(self, key: str, decide: Decide) -> Versioned:
         alone, attempt = 0, 0
         while attempt < _ROUNDS:
+            if attempt and (agreed := await self._as_wanted(key, decide)) is not None:
+                return agreed
             began_s, members = time.monotonic(), self.members
             ballot = Ballot(self._highest.get(key, 0) + 1, self._me)
             self._highest[key] = ballot.n
@@ -209,6 +213,14 @@ class PaxosRegister:
         raise UnavailableError(
             "contended", f"Others kept changing {key}.", hint="Try again in a moment.", key=key
         )
+
+    async def _as_wanted(self, key: str, decide: Decide) -> Versioned | None:
+        """Return what is agreed if a look tells, and it is as wanted: who lost a race may be content."""
+        vote = Sighted().settled(await self._look(key), self.members.enough)
+        if vote is None:
+            return None
+        agreed = Versioned(vote.value["version"], vote.value["value"])
+        return agreed if decide(agreed.value) == agreed.value else None
 
     async def level(self, key: str) -> None:
         """See to it that every voter that answers has what is agreed, for one that was away when it was.
