@@ -61,6 +61,7 @@ class Controller:
         self._hands = Hands(server, self._synthetic, self._circumstances, lambda: self.views.known)
         self._began_s = boottime_s()
         self._carrying: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._leaves: set[asyncio.Task[None]] = set()
         #: The term in which this region has heard all that those who led before it have agreed on.
         self._heard_in = 0
 
@@ -148,7 +149,10 @@ class Controller:
         _, agreed = await self._server.participation.change(lambda known: known.opened(plan))
         if agreed.plans.get(plan.region) == plan:
             _LOG.warning("plan-begun", plan=plan.id, kind=plan.kind, region=plan.region, cause=plan.cause)
-            await self._audit(plan, "begun", plan.cause)
+            # Nobody waits for the leaf: with its database away, the region that leads would stand still.
+            leaf = asyncio.create_task(self._audit(plan, "begun", plan.cause))
+            self._leaves.add(leaf)
+            leaf.add_done_callback(self._leaves.discard)
         return agreed
 
     async def rehearse(self, plan: Plan) -> list[str]:
@@ -244,6 +248,7 @@ class Controller:
     async def close(self) -> None:
         """Carry nothing out any more."""
         self._drop()
+        await asyncio.gather(*self._leaves, return_exceptions=True)
         await self.views.close()
         await self._synthetic.close()
 

@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["DownAgain", "Hands", "InTheWay"]
 
 _POLL_S = 0.1
+#: For how many looks a region that has its share may say nothing of itself.
+_HEARD = 3
 _ASKED_S = 0.4
 _CONFIRM_S = 60.0
 _INBOXES_S = 20.0
 _VERIFY_S = 120.0
+#: For how long what is outside may be away before its part of a plan is given up.
+_OUTSIDE_S = 600.0
 
 
 class InTheWay(Exception):
@@ -66,6 +70,8 @@ class Hands:
         self.waits_for: dict[str, str] = {}
         #: When this leader first knew of a fence, by its CLOCK_BOOTTIME: the next one counts anew.
         self._fenced_s: dict[str, float] = {}
+        #: Since when what is outside has not done its part, by plan and step.
+        self._away_s: dict[tuple[str, int], float] = {}
         self._acts: Mapping[StepKind, Callable[[Plan, Step], Awaitable[str]]] = {
             StepKind.CONFIRM: self._confirm,
             StepKind.FENCE: self._fence,
@@ -87,9 +93,26 @@ class Hands:
         """
         try:
             said = [await act(plan, step)] if (act := self._acts.get(step.kind)) is not None else []
-            return "; ".join([*said, *await acted(self._server.actors, plan, step, dry_run=False)])
+            return "; ".join([*said, *await self._outside(plan, step)])
         finally:
             self.waits_for.pop(plan.region, None)
+
+    async def _outside(self, plan: Plan, step: Step) -> list[str]:
+        """Have whoever acts on the world outside do its part, for whoever takes over by what is known now."""
+        known = (plan.id, plan.at)
+        judged = self._circumstances().judged.get(step.target)
+        if step.kind in (StepKind.CAPACITY, StepKind.MESH) and judged is not None and judged.state == "down":
+            return [f"{step.target} is away itself"]
+        if step.kind is StepKind.DATABASE and not (step := self._now(plan, step)).target:
+            return [f"nobody may take over zone {step.zone} any more"]
+        try:
+            said = await acted(self._server.actors, plan, step, dry_run=False)
+        except UnavailableError as error:
+            if boottime_s() - self._away_s.setdefault(known, boottime_s()) > _OUTSIDE_S:
+                raise InTheWay(error.message) from error
+            raise
+        self._away_s.pop(known, None)
+        return said
 
     async def _confirm(self, plan: Plan, _: Step) -> str:
         if plan.by:
@@ -162,6 +185,7 @@ class Hands:
                 if boottime_s() > deadline_s:
                     raise InTheWay(error.message) from error
                 self.waits_for[plan.region] = error.message
+                await asyncio.sleep(_POLL_S)
 
     async def _hold_down(self, plan: Plan, _: Step) -> str:
         while True:
@@ -174,20 +198,25 @@ class Hands:
 
     async def _readmit(self, plan: Plan, _: Step) -> str:
         """Wait until the region has all that it must have, for as long as it is up."""
-        topology = self._server.topology
         while True:
             self._still_up(plan)
             view = self._views().get(plan.region)
             lacking = ["nothing is heard of it"]
-            if view is not None and view.fresh(topology.failover.interval_s):
-                # Asked of a majority: who leads may be behind itself.
-                in_force = dict(await self._server.governance.documents.read_pointer())
-                standing = msgspec.structs.replace(view.standing, in_force=in_force)
-                lacking = list(readmit(standing, topology))
+            if view is not None and view.fresh(self._server.topology.failover.interval_s):
+                lacking = await self._lacking(view)
+                if not view.fenced:  # what it says of itself does not count from when it was left
+                    lacking.append("it does not know yet that it was left")
                 if not lacking:
                     return "ready, seeded, level, equal to the others, and governed by what is in force"
             self.waits_for[plan.region] = "; ".join(lacking)
             await asyncio.sleep(_ASKED_S)
+
+    async def _lacking(self, view: View) -> list[str]:
+        """Return what a region lacks to take part."""
+        # Asked of a majority: who leads may be behind itself.
+        in_force = dict(await self._server.governance.documents.read_pointer())
+        standing = msgspec.structs.replace(view.standing, in_force=in_force)
+        return list(readmit(standing, self._server.topology))
 
     def _still_up(self, plan: Plan) -> None:
         """Raise DownAgain if a region is down again."""
@@ -207,17 +236,32 @@ class Hands:
         while boottime_s() < until_s:
             self._still_up(plan)
             await asyncio.sleep(_POLL_S)
-        after = dict(self._views())
-        if plan.region not in after or plan.region not in before:
+        after = await self._heard_again(plan, before)
+        if plan.region not in before or plan.region not in after:
             raise InTheWay(f"{plan.region} said nothing of itself meanwhile")
         seen = measured(before, after, plan.region, zones)
-        if found := gate(seen, step.value, topology):
-            raise InTheWay("; ".join(found))
+        if found := [*gate(seen, step.value, topology), *await self._lacking(after[plan.region])]:
+            raise InTheWay("; ".join(dict.fromkeys(found)))
         share = f"{seen.reads / seen.reads_of_zones:.0%}" if seen.reads_of_zones else "none"
         return (
             f"{seen.requests} requests, {seen.errors} errors, p99 {seen.p99_ms:.0f} ms, "
             f"{share} of the reads of its zones, {seen.lag_s:.2f} s behind"
         )
+
+    async def _heard_again(self, plan: Plan, before: Mapping[str, View]) -> Mapping[str, View]:
+        """Return what regions say now, the plan's among them only if it has said something since."""
+        since_s = before[plan.region].heard_s if plan.region in before else 0.0
+        interval_s = self._server.topology.failover.interval_s
+        deadline_s = boottime_s() + _HEARD * interval_s
+        while True:
+            views = dict(self._views())
+            own = views.get(plan.region)
+            if own is not None and own.heard_s > since_s and own.fresh(interval_s):
+                return views
+            if boottime_s() > deadline_s:
+                return {name: view for name, view in views.items() if name != plan.region}
+            self._still_up(plan)
+            await asyncio.sleep(_POLL_S)
 
     async def _close(self, plan: Plan, _: Step) -> str:
         over = await self._over(plan) if plan.kind == "failover" else ""

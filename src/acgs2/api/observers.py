@@ -148,15 +148,15 @@ def _standing(server: RegionServer, vital: Vital | str) -> Standing:
 def _differs(server: RegionServer, connected: set[str]) -> str:
     """Return what is not known to be equal to the records of others; nothing, if all is.
 
-    Only what was compared since this region was left counts: it may have missed anything.
+    Of a region that was left only what was compared since then counts: it may have missed anything.
     """
     since_s = server.participation.fenced_s
-    if since_s is None:
-        return ""
+    if since_s is not None and server.config.peers and not connected:
+        return "not compared with anybody yet"
     told = []
     for peer in sorted(connected):
         at_s, differing = server.compared.get(peer, (float("-inf"), ()))
-        if at_s < since_s:
+        if since_s is not None and at_s < since_s:
             told.append(f"not compared with {peer} yet")
         elif differing:
             told.append(f"{', '.join(differing)} differed from {peer}")

@@ -15,7 +15,7 @@ from acgs2.api.door import PREFERENCE_HEADER, ZONE_HEADER
 from acgs2.api.tokens import CONTROLLER, mint
 from acgs2.api.verification import tenant_of
 from acgs2.consensus import boottime_s
-from acgs2.errors import UnavailableError
+from acgs2.errors import RefusedError, UnavailableError
 from acgs2.plan import Plan, Step
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Synthetic:
 
         Raises:
             UnavailableError: it did not work for long enough (`not-verified`).
+            RefusedError: this region has no key for it (`no-controller-key`).
         """
         if not step.target and not self._server.config.edges:
             return "no lawful target, and no edge that would have to say so"
@@ -118,7 +119,7 @@ class Synthetic:
     def _headers(self) -> dict[str, str]:
         path = self._server.config.controller_key_path
         if path is None:
-            raise UnavailableError(
+            raise RefusedError(
                 "no-controller-key",
                 "This region was given no key to make its controller's tokens with.",
                 hint="Set controller_key_path in its configuration.",
@@ -133,7 +134,8 @@ class Synthetic:
 
     async def close(self) -> None:
         """Close all connections."""
-        for client in self._clients.values():
+        while self._clients:
+            _, client = self._clients.popitem()
             await client.aclose()
 
 

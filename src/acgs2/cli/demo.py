@@ -33,14 +33,22 @@ def demo(
 
     from acgs2.cli.up import progress_lines
     from acgs2.drill.demo import run_demo
+    from acgs2.errors import InputError
     from acgs2.local.cluster import Cluster
     from acgs2.local.cluster import up as bring_up
     from acgs2.local.state import default_path
 
     out = console()
     quiet: Any = lambda *_: None  # noqa: E731 - a callback that does nothing
-    path = state_path() or default_path("demo")
+    named = state_path()
+    path = named or default_path("demo")
     if (path / "state.json").exists() and not keep:
+        if named is not None:
+            raise InputError(
+                "cluster-there",
+                f"There is a cluster in {named}, and a demo removes what it has made.",
+                hint="Name another directory, or none: a demo has one of its own; with --keep it stays.",
+            )
         Cluster.open(path).destroy()
     began_s = time.monotonic()
     cluster = bring_up("local", path, on_progress=quiet if as_json else progress_lines(out))

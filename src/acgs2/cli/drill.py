@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def drill(
     """Break a region under load and see what clients see: five numbers against their objectives, and proof.
 
     Brings a cluster up if none runs in the state directory, and leaves nothing running then unless --keep.
+    In one that exists its own topology counts, not --topology and --dwell; its data stays.
     Exit status 1 when an objective was missed or a promise broken; the report says which.
     A suite goes on with the next fault when a drill breaks off, and counts it as not passed.
     """
@@ -61,7 +63,7 @@ def drill(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = console()
     path = state_path() or default_path("drill")
-    cluster, ours = _cluster(topology, path, dwell, None if as_json else out)
+    cluster, end = _cluster(topology, path, dwell, None if as_json else out)
     reports: list[Report] = []
     try:
         say, tick, done = _teller(None if as_json else out)
@@ -84,8 +86,8 @@ def drill(
             if not as_json:
                 _show(out, reports[-1])
     finally:
-        if ours and not keep:
-            cluster.destroy()
+        if end is not None and not keep:
+            end()
     if suite and not as_json:
         _summary(out, reports)
     if html:
@@ -94,7 +96,7 @@ def drill(
         Path(html).write_text(page(reports), encoding="utf-8")
     if as_json:
         emit([each.as_dict() for each in reports] if suite else reports[0].as_dict())
-    elif ours:
+    elif end is not None:
         out.print(
             f"Still running in {path}; stop with acgs2 --state {path} down"
             if keep
@@ -103,8 +105,13 @@ def drill(
     raise typer.Exit(0 if all(each.passed for each in reports) else 1)
 
 
-def _cluster(topology: str, path: Path, dwell: float, out: Console | None) -> tuple[Cluster, bool]:
-    """Return the cluster of a state directory, brought up if it does not run; and whether it was."""
+def _cluster(
+    topology: str, path: Path, dwell: float, out: Console | None
+) -> tuple[Cluster, Callable[[], None] | None]:
+    """Return the cluster of a state directory, brought up if it does not run; and what ends it then.
+
+    One that was there keeps its data, and its topology counts; one that was made for the drill goes with it.
+    """
     import tempfile
 
     from acgs2.cli.up import progress_lines
@@ -116,13 +123,15 @@ def _cluster(topology: str, path: Path, dwell: float, out: Console | None) -> tu
     try:
         found = Cluster.open(path)
         if found.running():
-            return found, False
-        return up(found.state.topology_path, path, on_progress=progress), True
+            return found, None
+        again = up(found.state.topology_path, path, on_progress=progress)
+        return again, again.down
     except RuntimeFault as error:
         if error.reference != "no-cluster":
             raise
     with tempfile.TemporaryDirectory(prefix="acgs2-drill-") as folder:
-        return up(_dwelling(topology, dwell, Path(folder)), path, on_progress=progress), True
+        made = up(_dwelling(topology, dwell, Path(folder)), path, on_progress=progress)
+        return made, made.destroy
 
 
 def _dwelling(topology: str, dwell: float, folder: Path) -> Path:

@@ -180,6 +180,7 @@ def numbers(
     *,
     lag_s: float | None,
     canaries: int,
+    found: int,
     misplaced: int,
 ) -> list[Number]:
     """Return the five numbers of the guide. Zones that no region may serve meanwhile say nothing of three.
@@ -189,6 +190,7 @@ def numbers(
         objectives: of the topology.
         lag_s: the worst p99 of any link in steady state; None where nothing arrived.
         canaries: how many texts were looked for.
+        found: how many of them were found where they may be; a search that finds none sees nothing.
         misplaced: how many were found where they may not be.
     """
     served = [zone for zone in zones if zone.lawful]
@@ -197,7 +199,7 @@ def numbers(
     failover = None if None in back or not back else max(v for v in back if v is not None)
     outage_s = max((zone.outage_s for zone in served), default=0.0)
     available = 1 - outage_s / MONTH_S
-    kept = max(0.0, 1 - misplaced / canaries) if canaries else None
+    kept = max(0.0, 1 - misplaced / canaries) if canaries and found else None
     return [
         Number(
             "p99",
@@ -229,7 +231,8 @@ def numbers(
             kept,
             objectives.residency,
             kept is not None and kept >= objectives.residency,
-            f"{canaries} texts looked for in every other region's tables, files and logs",
+            f"{canaries} texts looked for in every other region's tables, files and logs; "
+            f"{found} found where they may be",
         ),
         Number(
             "availability",

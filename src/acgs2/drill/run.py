@@ -31,6 +31,8 @@ from acgs2.topology import Topology
 __all__ = ["Settings", "run_drill"]
 
 Say = Callable[[Event], None]
+#: What a zone has to say that no region may serve.
+NO_TARGET = "no-lawful-target"
 _LIFETIME_S = 12 * 3600
 _WELL_S, _WHOLE_S, _DRAIN_S = 90.0, 120.0, 40.0
 #: More than clocks of regions differ, and than a file's time may be behind.
@@ -217,12 +219,17 @@ class _Drill:
             # Of a zone that nobody may serve only the answer is wanted, and it is given over and over.
             limits = {zone: 2 * DEADLINE_S if zone in lawful else PATIENCE_S for zone in self._topology.zones}
             wrong = await self._clients.verify(limits)
-            report.unverified = {zone: what for zone, what in wrong.items() if zone in lawful}
+            unlawful = [zone for zone in self._topology.zones if zone not in lawful]
+            report.unverified = {zone: what for zone, what in wrong.items() if zone in lawful} | {
+                zone: f"it was to answer {NO_TARGET}, and {_answered(wrong.get(zone))}"
+                for zone in unlawful
+                if wrong.get(zone) != NO_TARGET
+            }
             said.append(f"a write was read back in {', '.join(sorted(lawful - set(report.unverified)))}")
             said += [
-                f"{zone} answers {what}, as the law has it"
-                for zone, what in wrong.items()
-                if zone not in lawful
+                f"{zone} answers {NO_TARGET}, as the law has it"
+                for zone in unlawful
+                if zone not in report.unverified
             ]
 
     async def _recover(self, drilled: Outage) -> None:
@@ -370,6 +377,7 @@ class _Drill:
             topology.objectives,
             lag_s=lag_s,
             canaries=report.canaries,
+            found=report.canaries_found,
             misplaced=len(report.misplaced),
         )
         operations = self._history.operations
@@ -379,6 +387,10 @@ class _Drill:
         report.failover_s = next(n.value for n in report.numbers if n.name == "failover")
         report.events = sorted(self._watch.events, key=lambda event: event.at_s)
         happened(report, drilled, self._watch)
+
+
+def _answered(what: str | None) -> str:
+    return f"answered {what}" if what else "took a write"
 
 
 def _most_telling(topology: Topology) -> str:

@@ -23,14 +23,13 @@ def happened(report: Report, drilled: Outage, watch: Watch) -> None:
         report.happened = moves or "all zones were answered where they were before"
         report.why_happened = "by edge, pairs and leases alone: no region answers GET /api/v1/failover"
         return
-    # What was begun only once the fault was over did not help anybody.
-    plans = [
-        plan
-        for plan in watch.plans(report.fault_s)
-        if plan.kind == "failover" and watch.at_s(plan.begun_us) < report.ended_s
-    ]
+    begun = [plan for plan in watch.plans(report.fault_s) if plan.kind == "failover"]
+    # What was begun only once the fault was over did not help anybody, and was not to be begun.
+    plans = [plan for plan in begun if watch.at_s(plan.begun_us) < report.ended_s]
+    after = [plan for plan in begun if plan not in plans]
     report.steps_s = stepped(plans, lambda at_us: watch.at_s(at_us) - report.fault_s)
     hit, others = set(drilled.regions), [plan.region for plan in plans if plan.region not in drilled.regions]
+    others += [plan.region for plan in after]
     if plans:
         report.happened = "fails over: " + "; ".join(told(plan) for plan in plans)
         report.why_happened = "; ".join(dict.fromkeys(plan.cause for plan in plans))
@@ -38,6 +37,8 @@ def happened(report: Report, drilled: Outage, watch: Watch) -> None:
         report.happened = "stays"
         said = {region: watch.judged.get(region, {}).get("why", "") for region in sorted(hit)}
         report.why_happened = "; ".join(f"{region}: {why}" for region, why in said.items() if why)
+    if after:
+        report.happened += "; once the fault was over: " + "; ".join(told(plan) for plan in after)
     serving = hit & drilled.gone
     moved = {plan.region for plan in plans if plan.state == "closed"} >= serving
     report.as_expected = not others and (moved if drilled.expected == "fails over" else not plans)
@@ -73,7 +74,10 @@ def returned(agreed: Agreed, regions: Collection[str]) -> bool:
 def given_up(agreed: Agreed, regions: Collection[str]) -> bool:
     """Return whether the failback of one of them was stopped, and none is under way."""
     last = [agreed.last(region) for region in regions if region not in agreed.plans]
-    return any(p is not None and (p.kind, p.state) == ("failback", "stopped") for p in last)
+    # One whose region relapsed begins again by itself.
+    return any(
+        p is not None and (p.kind, p.state, p.relapsed) == ("failback", "stopped", False) for p in last
+    )
 
 
 def where(agreed: Agreed, regions: Collection[str]) -> str:

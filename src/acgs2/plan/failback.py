@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from acgs2.plan.failover import zones_of
 from acgs2.plan.steps import Plan, Step, StepKind
 from acgs2.topology import Topology
 
@@ -59,12 +60,15 @@ def failback(region: str, topology: Topology, *, plan_id: str, now_us: int, caus
         now_us: microseconds since the epoch.
         cause: why, in words.
         by: the operator who begins it, nobody where none does.
+
+    Raises:
+        InputError: the region serves no clients (`region-serves-nobody`), or there is none of that name
+            (`unknown-region`).
     """
     steps = [Step(StepKind.HOLD_DOWN), Step(StepKind.READMIT)]
     for weight in topology.failover.weights:
         steps += [Step(StepKind.WEIGHT, value=weight), Step(StepKind.GATE, value=weight)]
-    zones = [name for name, zone in topology.zones.items() if region in zone.regions]
-    steps += [Step(StepKind.VERIFY, zone, region) for zone in zones]
+    steps += [Step(StepKind.VERIFY, zone, region) for zone in zones_of(region, topology)]
     return Plan(plan_id, "failback", region, cause, now_us, (*steps, Step(StepKind.CLOSE)), by=by)
 
 

@@ -19,7 +19,7 @@ from acgs2.plan.rights import Rights
 from acgs2.plan.steps import Agreed, Candidate, Choice, Plan, Shares, Step, StepKind
 from acgs2.topology import Topology
 
-__all__ = ["Circumstances", "choose", "due", "failover", "retarget"]
+__all__ = ["Circumstances", "choose", "due", "failover", "retarget", "zones_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ def due(agreed: Agreed, judged: Judged) -> Literal["failover", "failback"] | Non
     """Return what is to be begun for a region by what is held of it; most often nothing.
 
     A region that is neither up nor down stays where it is, left or not: so one that comes and goes is left
-    once, and let in again when it stays. Nor is one brought back unasked after that was given up.
+    once, and let in again when it stays. Nor is one brought back unasked after that was given up, or that an
+    operator has left.
     """
     region = judged.region
     if region not in agreed.served:
@@ -56,8 +57,10 @@ def due(agreed: Agreed, judged: Judged) -> Literal["failover", "failback"] | Non
         return "failover" if returning or (plan is None and not out) else None
     if judged.state == "up" and out and plan is None:
         last = agreed.last(region)
-        given_up = last is not None and (last.kind, last.state) == ("failback", "stopped")
-        return None if last is not None and given_up and not last.relapsed else "failback"
+        if last is None:
+            return "failback"
+        given_up = (last.kind, last.state) == ("failback", "stopped") and not last.relapsed
+        return None if given_up or (last.kind == "failover" and last.by) else "failback"
     return None
 
 
@@ -86,7 +89,7 @@ def failover(
         InputError: the region serves no clients (`region-serves-nobody`), or there is none of that name
             (`unknown-region`).
     """
-    choices = tuple(choose(zone, region, now) for zone in _zones(region, now.topology))
+    choices = tuple(choose(zone, region, now) for zone in zones_of(region, now.topology))
     targets = sorted({choice.target for choice in choices if choice.target is not None})
     steps = [Step(StepKind.CONFIRM), Step(StepKind.FENCE)]
     if StepKind.DATABASE in outside:
@@ -141,7 +144,8 @@ def retarget(step: Step, leaving: str, now: Circumstances) -> Step:
     return msgspec.structs.replace(step, target=choose(step.zone, leaving, now).target or "")
 
 
-def _zones(region: str, topology: Topology) -> list[str]:
+def zones_of(region: str, topology: Topology) -> list[str]:
+    """Return the zones that a region is a home of; raises InputError where it serves nobody or is unknown."""
     if region not in topology.regions:
         raise InputError(
             "unknown-region",

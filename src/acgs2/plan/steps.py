@@ -189,7 +189,8 @@ class Agreed(msgspec.Struct, frozen=True):
             return self
         if any(plan.id == other.id for other in self.closed):
             return self
-        base = self if had is None else self._over(_stopped(had, "the region is down again", relapsed=True))
+        why = f"it is left again: {plan.cause}"
+        base = self if had is None else self._over(_stopped(had, why, relapsed=not plan.by))
         return msgspec.structs.replace(
             base, plans={**base.plans, plan.region: plan}, traffic=plan.effect(base.traffic)
         )
@@ -254,7 +255,11 @@ class Agreed(msgspec.Struct, frozen=True):
 
     def _over(self, plan: Plan) -> Agreed:
         open_plans = {r: p for r, p in self.plans.items() if r != plan.region}
-        return msgspec.structs.replace(self, plans=open_plans, closed=(*self.closed, plan)[-_CLOSED_KEPT:])
+        over = (*self.closed, plan)
+        # The last of a region is never forgotten: it says whether the region comes back unasked.
+        last = {p.region: p.id for p in over}
+        older = [p for p in over[:-_CLOSED_KEPT] if last[p.region] == p.id]
+        return msgspec.structs.replace(self, plans=open_plans, closed=(*older, *over[-_CLOSED_KEPT:]))
 
 
 def _stopped(plan: Plan, why: str, *, relapsed: bool) -> Plan:

@@ -125,6 +125,13 @@ def test_who_leads_dies_after_a_step_and_the_next_one_finishes_without_repeating
     terms = [note["term"] for note in plan["notes"]]
     assert terms == sorted(terms), "terms only rise"
     assert len(set(terms)) == 2, "somebody else finished it"
+    # Whom an operator has left stays left, well as it is, until an operator brings it back.
+    await_that(lambda: region in ups(cluster), f"{region} to be seen to be up", 30)
+    time.sleep(1)
+    now = state(cluster)["agreed"]
+    assert not now["plans"]
+    assert region in now["traffic"]["down"]
+    assert call(cluster, state(cluster)["leader"], "POST", f"/api/v1/failback/{region}").json()["begun"]
     whole(cluster)
 
 

@@ -117,14 +117,19 @@ def test_the_five_numbers_are_held_against_objectives() -> None:
     well = seen(steady(0, 30))
     short = seen([*steady(0, 30, zone="us"), call(10.0, INF, zone="us"), call(13.0, zone="us")], "us")
 
-    def kept(*zones: object, lag_s: float | None = 0.1, misplaced: int = 0) -> dict[str, bool]:
-        found = numbers(zones, objectives, lag_s=lag_s, canaries=100, misplaced=misplaced)  # type: ignore[arg-type]
+    def kept(
+        *zones: object, lag_s: float | None = 0.1, misplaced: int = 0, seen_texts: int = 90
+    ) -> dict[str, bool]:
+        found = numbers(zones, objectives, lag_s=lag_s, canaries=100, found=seen_texts, misplaced=misplaced)  # type: ignore[arg-type]
         return {each.name: each.kept for each in found}
 
     assert all(kept(well, short).values())
     assert not kept(well, lag_s=1.5)["lag"]
     assert not kept(well, lag_s=None)["lag"], "what was not measured was not kept"
     assert not kept(well, misplaced=1)["residency"]
+    assert not kept(well, seen_texts=0)["residency"], (
+        "a search that finds nothing where it may be sees nothing"
+    )
     late = seen([*steady(0, 10), *(call(10 + n / 10, INF) for n in range(60)), *steady(16, 30)])
     assert not kept(late)["failover"]
     slow = seen([call(n / 10, 0.08) for n in range(300)])
@@ -141,7 +146,7 @@ def test_availability_is_what_a_month_with_one_such_drill_has() -> None:
     found = seen([*steady(0, 5), *(call(5 + n / 10, INF) for n in range(lost_s * 10)), *steady(25, 30)])
     (availability,) = [
         n
-        for n in numbers([found], Objectives(), lag_s=0.1, canaries=1, misplaced=0)
+        for n in numbers([found], Objectives(), lag_s=0.1, canaries=1, found=1, misplaced=0)
         if n.name == "availability"
     ]
     assert availability.value == pytest.approx(1 - lost_s / MONTH_S)

@@ -51,6 +51,9 @@ def test_a_stopped_failback_is_given_up_with_its_reason() -> None:
     stopped = agreed.stopped(plan, Note(plan.at, 3, "us-east-1", 2, "its p99 was 3000 ms", good=False))
     assert given_up(stopped, {WEST})
     assert not returned(stopped, {WEST})
+    assert not given_up(
+        agreed.stopped(plan, Note(plan.at, 3, "us-east-1", 2, "", good=False), relapsed=True), {WEST}
+    )
     assert where(stopped, {WEST}) == "failback of eu-west-1 is stopped at gate 10: its p99 was 3000 ms"
 
 

@@ -27,6 +27,7 @@ from acgs2.plan.rights import rights_of
 from acgs2.topology import Failover, builtin, load
 
 TOPOLOGY = load(builtin("local"))
+RIGHTS = rights_of(TOPOLOGY, NOW)
 REGION, OTHERS = "eu-central-1", ["eu-west-1", "us-east-1", "ap-southeast-1", "ca-central-1"]
 VOTERS = [REGION, *OTHERS]
 SERVED = Agreed(served=(REGION,))
@@ -36,7 +37,7 @@ def plan_of(kind: str, number: int = 1) -> Plan:
     given = {"plan_id": f"plan-{number}", "now_us": number, "cause": "seen"}
     if kind == "failback":
         return failback(REGION, TOPOLOGY, **given)  # type: ignore[arg-type]
-    return failover(REGION, Circumstances(TOPOLOGY, rights_of(TOPOLOGY, NOW)), **given)  # type: ignore[arg-type]
+    return failover(REGION, Circumstances(TOPOLOGY, RIGHTS), **given)  # type: ignore[arg-type]
 
 
 def carried(agreed: Agreed, steps: int | None = None) -> Agreed:
@@ -64,6 +65,7 @@ def stopped(*, relapsed: bool) -> Agreed:
         (SERVED, "failover", None),
         (SERVED.opened(plan_of("failover")), None, None),
         (LEFT, None, "failback"),
+        (carried(SERVED.opened(msgspec.structs.replace(plan_of("failover"), by="ann"))), None, None),
         (RETURNING, "failover", None),
         (carried(RETURNING), "failover", None),
         (carried(RETURNING.opened(plan_of("failover", 3))), None, "failback"),
@@ -75,6 +77,7 @@ def stopped(*, relapsed: bool) -> Agreed:
         "serves",
         "being-left",
         "left",
+        "left-by-an-operator",
         "on-its-way",
         "back",
         "left-again",
@@ -88,6 +91,28 @@ def test_what_is_begun_follows_from_what_is_held_and_what_is_agreed(
     assert due(agreed, Judged(REGION, "down")) == down
     assert due(agreed, Judged(REGION, "up")) == up
     assert due(agreed, Judged(REGION, "unsure")) is None
+
+
+def test_what_was_given_up_is_remembered_however_much_goes_on_elsewhere() -> None:
+    agreed = stopped(relapsed=False)
+    for number in range(20):
+        plan = failover(
+            "us-east-1", Circumstances(TOPOLOGY, RIGHTS), plan_id=f"us-{number}", now_us=1, cause="seen"
+        )
+        agreed = agreed.opened(plan)
+        while (plan := agreed.plans.get("us-east-1")) is not None:
+            agreed = agreed.advanced(plan, Note(plan.at, 1, "leader", 1))
+    assert len(agreed.closed) < 12
+    assert due(agreed, Judged(REGION, "up")) is None
+
+
+def test_a_failback_is_relapsed_where_its_region_is_down_and_not_where_an_operator_leaves_it() -> None:
+    again = plan_of("failover", 3)
+    for by, relapsed in (("", True), ("ann", False)):
+        agreed = RETURNING.opened(msgspec.structs.replace(again, by=by, cause="of this"))
+        over = agreed.last(REGION)
+        assert over is not None
+        assert (over.relapsed, over.why) == (relapsed, "it is left again: of this")
 
 
 def looks(interval_s: float, late_s: Sequence[float]) -> Iterator[float]:

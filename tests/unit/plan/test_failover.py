@@ -102,6 +102,8 @@ def test_a_witness_serves_nobody_and_a_stranger_is_unknown() -> None:
     with pytest.raises(InputError, match="witness"):
         planned("ca-central-1")
     with pytest.raises(InputError, match="no region"):
+        failback("xx-nowhere-1", TOPOLOGY, plan_id="p", now_us=1, cause="it is up")
+    with pytest.raises(InputError, match="no region"):
         planned("xx-nowhere-1")
 
 
