@@ -111,7 +111,7 @@ def _root(
 ) -> None:
     """Run AI agents under governance in many regions, and prove where their data is.
 
-    Start with `acgs2 demo`. Every command takes --help; what a script would read takes --json.
+    Start with `acgs2 drill`. Every command takes --help; what a script would read takes --json.
     Exit status: 0 done, 1 failed or findings, 2 wrong input, 3 refused, 4 try again,
     5 the cluster is not well.
     """

@@ -10,7 +10,7 @@ from acgs2.cli.shared import JSON, cluster, console, emit, table
 from acgs2.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
-_COMPONENT = typer.Option("all", "--component", help="postgres, server or all.")
+_COMPONENT = typer.Option("all", "--component", help="postgres, server, gateway or all.")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import psycopg
 import pytest
 import yaml
-from tests.cluster.conftest import await_that, folder
+from tests.cluster.conftest import TRIO, await_that, folder
 from tests.cluster.local.test_away import amended, unable_to_note, version_of
 from tests.cluster.torture.test_torture import processes_in
 from typer.testing import CliRunner
@@ -111,6 +111,30 @@ def test_the_command_says_the_same_and_leaves_what_it_found_running(local: Clust
     assert (report["expected"], report["happened"]) == ("stays", "stays")
     assert "<svg" in page.read_text(encoding="utf-8")
     assert local.running()
+
+
+def test_a_drill_and_a_demo_remove_only_what_they_have_made() -> None:
+    with folder() as path:
+        (path / "trio.yaml").write_text(TRIO, encoding="utf-8")
+        made = up(path / "trio.yaml", path / "state")
+        made.down()
+
+        def said(*command: str) -> str:
+            done = subprocess.run(
+                [sys.executable, "-m", "acgs2.cli", "--state", str(path / "state"), *command, "--json"],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 2, done.stdout + done.stderr
+            return str(json.loads(done.stderr)["error"])
+
+        # The topology of the cluster that was there counts, and nobody is outside of that one.
+        assert said("drill", "--topology", "local") == "nobody-outside"
+        assert said("demo") == "cluster-there"
+        assert not made.running()
+        assert (path / "state" / "regions" / "eu-west-1" / "data" / "PG_VERSION").exists()
 
 
 def test_a_filter_that_was_dropped_is_found(local: Cluster) -> None:
