@@ -18,7 +18,6 @@ import asyncio
 import fcntl
 import json
 import os
-import shutil
 import signal
 import tempfile
 import time
@@ -27,16 +26,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-import yaml
 from benchmarks.failover_table import NO_PLANS, Row, numbers_of, read, show
 
+from acgs2.drill.adapted import adapted
 from acgs2.drill.outages import OUTAGES
 from acgs2.drill.report import Report, not_run
 from acgs2.drill.run import Settings, run_drill
 from acgs2.errors import AcgsError
 from acgs2.local.cluster import Cluster, up
 from acgs2.local.state import default_path
-from acgs2.topology import locate
 
 DWELL_S = 1
 SETTINGS = Settings(rate_per_s=20, steady_s=3, hold_s=6, limit_s=30, after_s=1)
@@ -52,7 +50,7 @@ class Stage:
     """The cluster that drills run on: one at a time, with plans or without, a new one where the old is broken."""
 
     def __init__(self, topology: str) -> None:
-        self._file = locate(topology)
+        self._name = topology
         self._automatic: bool | None = None
         self._stack = ExitStack()
         self._cluster: Cluster | None = None
@@ -75,14 +73,9 @@ class Stage:
         with tempfile.TemporaryDirectory(prefix="acgs2-bench-", ignore_cleanup_errors=True) as made:
             folder = Path(made)
             folder.chmod(0o711)
-            body = yaml.safe_load(self._file.read_text(encoding="utf-8"))
-            body["failover"] = {**body.get("failover", {}), "dwell_s": DWELL_S, "automatic": self._automatic}
-            beside = self._file.parent / body["constitution"].get("path", "constitution.yaml")
-            if beside.is_file():
-                shutil.copyfile(beside, folder / beside.name)
-            (folder / "topology.yaml").write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
+            topology = adapted(self._name, folder, dwell_s=DWELL_S, automatic=self._automatic)
             try:
-                yield up(folder / "topology.yaml", folder / "state")
+                yield up(topology, folder / "state")
             finally:
                 if (folder / "state").exists():  # also where it was ended while it came up
                     Cluster.open(folder / "state").down()

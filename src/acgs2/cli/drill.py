@@ -115,6 +115,7 @@ def _cluster(
     import tempfile
 
     from acgs2.cli.up import progress_lines
+    from acgs2.drill.adapted import adapted
     from acgs2.errors import RuntimeFault
     from acgs2.local.cluster import Cluster, up
 
@@ -130,28 +131,8 @@ def _cluster(
         if error.reference != "no-cluster":
             raise
     with tempfile.TemporaryDirectory(prefix="acgs2-drill-") as folder:
-        made = up(_dwelling(topology, dwell, Path(folder)), path, on_progress=progress)
+        made = up(adapted(topology, Path(folder), dwell_s=dwell), path, on_progress=progress)
         return made, made.destroy
-
-
-def _dwelling(topology: str, dwell: float, folder: Path) -> Path:
-    """Return a copy of a topology whose shares last as long as a drill wants."""
-    import shutil
-
-    import yaml
-
-    from acgs2.topology import locate
-
-    file = locate(topology)
-    body = yaml.safe_load(file.read_text(encoding="utf-8"))
-    body["failover"] = {**body.get("failover", {}), "dwell_s": dwell}
-    beside = file.parent / body["constitution"].get("path", "constitution.yaml")
-    if beside.is_file():
-        shutil.copyfile(beside, folder / beside.name)
-        body["constitution"]["path"] = beside.name
-    made = folder / "topology.yaml"
-    made.write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
-    return made
 
 
 def _teller(out: Console | None) -> tuple[Any, Any, Any]:

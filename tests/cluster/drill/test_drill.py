@@ -131,7 +131,7 @@ def test_a_drill_and_a_demo_remove_only_what_they_have_made() -> None:
             return str(json.loads(done.stderr)["error"])
 
         # The topology of the cluster that was there counts, and nobody is outside of that one.
-        assert said("drill", "--topology", "local") == "nobody-outside"
+        assert said("drill", "--topology", "local") == "no-places"
         assert said("demo") == "cluster-there"
         assert not made.running()
         assert (path / "state" / "regions" / "eu-west-1" / "data" / "PG_VERSION").exists()
