@@ -158,8 +158,8 @@ def test_readers_are_not_in_the_way_of_one_who_changes_where_nobody_may_be_misse
             await writer.change("k", lambda v: v + 1)
         over.set()
         await asyncio.gather(*readers)
-        assert max(read) >= 14
-        assert len(read) > 12
+        assert (await voters.register("tttt").read("k")).value == 15
+        assert len(read) > 6
         mine = voters.ballots.count("p")
         print(len(read), "reads", mine, "prepares of the writer", len(voters.ballots) - mine, "of readers")
         assert len(voters.ballots) - mine < mine / 4, "readers settle what is left half-way, and little is"
