@@ -256,7 +256,7 @@ class _Drill:
     async def _failback(self, drilled: Outage) -> str:
         if self._watch.agreed is None:
             return "skipped: no region answers GET /api/v1/failover"
-        regions = {plan.region for plan in self._plans()}
+        regions = {plan.region for plan in self._plans() if plan.fenced}
         if not regions:
             return "nothing was failed over"
         failover = self._topology.failover

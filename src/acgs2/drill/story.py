@@ -24,12 +24,13 @@ def happened(report: Report, drilled: Outage, watch: Watch) -> None:
         report.why_happened = "by edge, pairs and leases alone: no region answers GET /api/v1/failover"
         return
     begun = [plan for plan in watch.plans(report.fault_s) if plan.kind == "failover"]
-    # What was begun only once the fault was over did not help anybody, and was not to be begun.
+    # What was begun only once the fault was over did not help anybody, and was not to be begun. One that was
+    # stopped before it fenced its region has done nothing.
     plans = [plan for plan in begun if watch.at_s(plan.begun_us) < report.ended_s]
     after = [plan for plan in begun if plan not in plans]
     report.steps_s = stepped(plans, lambda at_us: watch.at_s(at_us) - report.fault_s)
-    hit, others = set(drilled.regions), [plan.region for plan in plans if plan.region not in drilled.regions]
-    others += [plan.region for plan in after]
+    hit, left = set(drilled.regions), {plan.region for plan in plans if plan.fenced}
+    needless = left - hit | {plan.region for plan in after if plan.fenced}
     if plans:
         report.happened = "fails over: " + "; ".join(told(plan) for plan in plans)
         report.why_happened = "; ".join(dict.fromkeys(plan.cause for plan in plans))
@@ -41,7 +42,7 @@ def happened(report: Report, drilled: Outage, watch: Watch) -> None:
         report.happened += "; once the fault was over: " + "; ".join(told(plan) for plan in after)
     serving = hit & drilled.gone
     moved = {plan.region for plan in plans if plan.state == "closed"} >= serving
-    report.as_expected = not others and (moved if drilled.expected == "fails over" else not plans)
+    report.as_expected = not needless and (moved if drilled.expected == "fails over" else not left)
 
 
 def stepped(plans: Iterable[Plan], at_s: Callable[[int], float]) -> dict[str, float]:

@@ -124,6 +124,11 @@ class Plan(msgspec.Struct, frozen=True):
         """Return the step that is to be done now, None when it is over."""
         return self.steps[self.at] if self.state == "open" else None
 
+    @property
+    def fenced(self) -> bool:
+        """Return whether it is a failover that has taken its region out; before that nothing is done."""
+        return self.kind == "failover" and any(s.kind is StepKind.FENCE for s in self.steps[: self.at + 1])
+
     def check_invariants(self) -> None:
         """Raise AssertionError where this is no plan that could have come about."""
         assert 0 <= self.at < len(self.steps), "the current step exists"
@@ -242,8 +247,7 @@ class Agreed(msgspec.Struct, frozen=True):
             plan.check_invariants()
             assert plan.region == region, "a plan is kept under its region"
             assert plan.state == "open", "what is over is not among the open ones"
-            kinds = [step.kind for step in plan.steps]
-            if plan.kind == "failover" and plan.at >= kinds.index(StepKind.FENCE):
+            if plan.fenced:
                 assert region in self.traffic.down, "whom a failover has fenced takes no part"
         assert not {*self.traffic.down} & {*self.traffic.weights}, "who takes no part has no share"
         assert all(plan.state != "open" for plan in self.closed), "what is over is over"

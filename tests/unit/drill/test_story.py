@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
-from acgs2.drill.story import given_up, returned, told, where
+import msgspec
+import pytest
+
+from acgs2.api.tokens import create_keys
+from acgs2.drill.outages import outage
+from acgs2.drill.report import Report
+from acgs2.drill.story import given_up, happened, returned, told, where
+from acgs2.drill.watch import Watch
+from acgs2.local.state import State
 from acgs2.plan import Agreed, Circumstances, Note, Plan, failback, failover, judge
 from acgs2.plan.rights import rights_of
 from acgs2.topology import load
@@ -60,3 +70,34 @@ def test_a_stopped_failback_is_given_up_with_its_reason() -> None:
 def test_a_plan_says_what_went_where_and_where_the_law_left_nothing() -> None:
     assert told(carried(Agreed().opened(left())).closed[0]) == "eu-west-1: eu to eu-central-1"
     assert "sg to us-east-1, open" in told(left("ap-southeast-1"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "begun_s", "steps", "expected"),
+    [
+        ("slow", None, 0, True),
+        ("slow", 5, 1, False),
+        ("slow", 5, 0, True),
+        ("slow", 25, 1, False),
+        ("kill", 5, None, True),
+        ("kill", None, 0, False),
+    ],
+    ids=["stays", "left", "not-confirmed", "left-afterwards", "fails-over", "stays-dead"],
+)
+def test_a_region_that_was_to_stay_is_not_to_be_left_afterwards_either(
+    tmp_path: Path, fault: str, begun_s: float | None, steps: int | None, expected: bool
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    create_keys(tmp_path / "secrets")
+    watch = Watch(State(tmp_path, LOCAL, {}, {}), lambda: 100.0, lambda event: None)
+    watch.agreed = Agreed()
+    if begun_s is not None:
+        at_us = int((time.time() - 100 + begun_s) * 1e6)
+        plan = msgspec.structs.replace(left(), begun_us=at_us)
+        watch.agreed = carried(Agreed().opened(plan), steps)
+        if steps == 0:
+            note = Note(0, at_us, "us-east-1", 2, "it is not down any more", good=False)
+            watch.agreed = watch.agreed.stopped(plan, note)
+    report = Report(fault, [WEST], fault_s=1.0, ended_s=20.0)
+    happened(report, outage(fault, LOCAL, WEST, ""), watch)
+    assert report.as_expected is expected, report.happened
