@@ -185,8 +185,8 @@ def main() -> None:
         if unknown := [fault for fault in faults if fault not in OUTAGES]:
             parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(OUTAGES)}")
         wanted = {**dict.fromkeys(faults, int(chosen.runs)), f"kill{NO_PLANS}": int(chosen.baseline)}
-        # Whoever ends it ends the cluster as well.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # Whoever ends it ends the cluster as well; as Ctrl-C, which asyncio waits for.
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
         try:
             measure(to, wanted, time.monotonic() + chosen.minutes * 60, chosen.lock)
         except KeyboardInterrupt:

@@ -59,8 +59,9 @@ def drill(
 
     # What clients wait for is in the report; the SDK need not say it between the lines as well.
     logging.getLogger("acgs2.client").addHandler(logging.NullHandler())
-    # Whoever ends it ends the cluster that it brought up as well.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever ends it ends the cluster that it brought up as well. As Ctrl-C, which asyncio waits for: raised
+    # anywhere in its loop it came out as some other error, and a suite went on.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     out = console()
     path = state_path() or default_path("drill")
     cluster, end = _cluster(topology, path, dwell, None if as_json else out)
