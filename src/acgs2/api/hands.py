@@ -204,7 +204,8 @@ class Hands:
             lacking = ["nothing is heard of it"]
             if view is not None and view.fresh(self._server.topology.failover.interval_s):
                 lacking = await self._lacking(view)
-                if not view.fenced:  # what it says of itself does not count from when it was left
+                left = plan.region in self._server.participation.agreed.traffic.down
+                if left and not view.fenced:  # what it says of itself does not count from when it was left
                     lacking.append("it does not know yet that it was left")
                 if not lacking:
                     return "ready, seeded, level, equal to the others, and governed by what is in force"
@@ -217,6 +218,14 @@ class Hands:
         in_force = dict(await self._server.governance.documents.read_pointer())
         standing = msgspec.structs.replace(view.standing, in_force=in_force)
         return list(readmit(standing, self._server.topology))
+
+    async def _lacking_still(self, plan: Plan) -> list[str]:
+        """Return what a region still lacks a few looks later: what is in force may have changed just now."""
+        deadline_s = boottime_s() + _HEARD * self._server.topology.failover.interval_s
+        while (lacking := await self._lacking(self._views()[plan.region])) and boottime_s() < deadline_s:
+            self._still_up(plan)
+            await asyncio.sleep(_ASKED_S)
+        return lacking
 
     def _still_up(self, plan: Plan) -> None:
         """Raise DownAgain if a region is down again."""
@@ -231,7 +240,7 @@ class Hands:
         """Let the region have its share for a while, and look at how it did."""
         topology = self._server.topology
         zones = [z for z, zone in topology.zones.items() if plan.region in zone.regions]
-        before = dict(self._views())
+        before = await self._heard_again(plan, {})
         until_s = boottime_s() + topology.failover.dwell_s
         while boottime_s() < until_s:
             self._still_up(plan)
@@ -240,7 +249,7 @@ class Hands:
         if plan.region not in before or plan.region not in after:
             raise InTheWay(f"{plan.region} said nothing of itself meanwhile")
         seen = measured(before, after, plan.region, zones)
-        if found := [*gate(seen, step.value, topology), *await self._lacking(after[plan.region])]:
+        if found := [*gate(seen, step.value, topology), *await self._lacking_still(plan)]:
             raise InTheWay("; ".join(dict.fromkeys(found)))
         share = f"{seen.reads / seen.reads_of_zones:.0%}" if seen.reads_of_zones else "none"
         return (

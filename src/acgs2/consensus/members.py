@@ -84,7 +84,7 @@ async def settle(register: PaxosRegister, voters: Mapping[str, DatabaseVoter]) -
         return
     for key in await _keys(members, voters):
         # Not by looking: voters that have accepted it must also have met the new set, and refuse the old one.
-        await register.change(key, lambda value: value)
+        await register.rewrite(key)
 
     def decide(value: Any) -> Any:
         return {**value, "settled": True} if value["epoch"] == members.epoch else value

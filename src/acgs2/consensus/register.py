@@ -164,6 +164,15 @@ class PaxosRegister:
         async with self._turn(key):
             return await self._change(key, decide)
 
+    async def rewrite(self, key: str) -> Versioned:
+        """Have what is agreed accepted once more, under a ballot of its own, and return it.
+
+        Never by looking: who asks wants those that accept to have met the set of voters that this proposer
+        goes by, or to have what they missed. Raises as `change` does.
+        """
+        async with self._turn(key):
+            return await self._change(key, lambda value: value, looking=False)
+
     @asynccontextmanager
     async def _turn(self, key: str) -> AsyncIterator[None]:
         """Let the changes of one proposer to one key follow each other: else their ballots refuse each other.
@@ -182,10 +191,10 @@ class PaxosRegister:
         finally:
             turn.release()
 
-    async def _change(self, key: str, decide: Decide) -> Versioned:
+    async def _change(self, key: str, decide: Decide, *, looking: bool = True) -> Versioned:
         alone, attempt = 0, 0
         while attempt < _ROUNDS:
-            if attempt and (agreed := await self._as_wanted(key, decide)) is not None:
+            if attempt and looking and (agreed := await self._as_wanted(key, decide)) is not None:
                 return agreed
             began_s, members = time.monotonic(), self.members
             ballot = Ballot(self._highest.get(key, 0) + 1, self._me)
@@ -239,7 +248,7 @@ class PaxosRegister:
             return
         changing = any(v.promised is not None and v.promised > agreed.accepted for v in votes.values())
         if not changing and any(v.accepted != agreed.accepted for v in votes.values()):
-            await self.change(key, lambda value: value)
+            await self.rewrite(key)
 
     def _reached(self, members: Members) -> dict[str, Acceptor]:
         return {name: self._voters[name] for name in members.names if name in self._voters}

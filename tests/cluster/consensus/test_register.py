@@ -183,6 +183,32 @@ def test_changes_of_one_proposer_take_turns_where_nobody_may_be_missed(voters: V
     asyncio.run(run())
 
 
+def test_what_is_written_anew_is_never_only_looked_at(voters: Voters) -> None:
+    """Who changes the set of voters relies on that: those who accept must have met the new set."""
+
+    def accepted() -> list[int]:
+        query = b"SELECT accepted_n FROM acgs.vote"
+        rows = [owner.execute(query).fetchone() for owner in voters.owners.values()]
+        return sorted(row[0] for row in rows if row is not None)
+
+    async def run() -> None:
+        register = voters.register("p")
+        await register.change("k", lambda v: "a")
+        before = accepted()
+        voters.away = {"eu-west-3", "eu-west-4", "eu-west-5"}
+        again = asyncio.create_task(register.rewrite("k"))
+        for _ in range(1000):
+            if len(voters.ballots) >= 15:  # two rounds of the first change, and one that is lost
+                break
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        voters.away = set()
+        assert (await again).value == "a"
+        assert accepted()[2] > before[-1], "a majority has accepted it anew"
+
+    asyncio.run(run())
+
+
 def test_a_voter_that_was_away_when_something_was_agreed_is_told_afterwards(voters: Voters) -> None:
     async def run() -> None:
         register = voters.register("p")
