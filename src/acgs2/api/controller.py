@@ -146,13 +146,21 @@ class Controller:
 
     async def begin(self, plan: Plan) -> Agreed:
         """Agree on a plan; raises UnavailableError."""
-        _, agreed = await self._server.participation.change(lambda known: known.opened(plan))
+        ended: Plan | None = None
+
+        def opened(known: Agreed) -> Agreed:
+            nonlocal ended
+            then = known.opened(plan)
+            if then is not known:
+                ended = known.plans.get(plan.region)
+            return then
+
+        _, agreed = await self._server.participation.change(opened)
         if agreed.plans.get(plan.region) == plan:
             _LOG.warning("plan-begun", plan=plan.id, kind=plan.kind, region=plan.region, cause=plan.cause)
-            # Nobody waits for the leaf: with its database away, the region that leads would stand still.
-            leaf = asyncio.create_task(self._audit(plan, "begun", plan.cause))
-            self._leaves.add(leaf)
-            leaf.add_done_callback(self._leaves.discard)
+            for over in (p for p in agreed.closed if ended is not None and p.id == ended.id):
+                self._leave(over, over.state, over.why)
+            self._leave(plan, "begun", plan.cause)
         return agreed
 
     async def rehearse(self, plan: Plan) -> list[str]:
@@ -210,14 +218,23 @@ class Controller:
             )
             following = agreed.plans.get(plan.region)
             if following is None or following.id != plan.id:
-                # A failback may have been stopped by a failover that another has begun meanwhile.
-                if (over := next((p for p in agreed.closed if p.id == plan.id), None)) is not None:
-                    await self._audit(over, over.state, over.why or said)
+                # What was stopped by a failover that began meanwhile has its leaf from there.
+                for over in (p for p in agreed.closed if p.id == plan.id and note in p.notes):
+                    self._leave(over, over.state, over.why or said)
                 return
             plan = following
 
+    def _leave(self, plan: Plan, what: str, why: str) -> None:
+        """Have a leaf written of how a plan began or ended.
+
+        Nobody waits for it: with its database away, the region that leads would stand still.
+        """
+        leaf = asyncio.create_task(self._audit(plan, what, why))
+        self._leaves.add(leaf)
+        leaf.add_done_callback(self._leaves.discard)
+
     async def _audit(self, plan: Plan, what: str, why: str) -> None:
-        """Leave a leaf of how a plan began or ended; the plan itself is agreed on, and stands without."""
+        """Leave the leaf; the plan itself is agreed on, and stands without."""
         body = {
             "by": plan.by,
             "cause": plan.cause,

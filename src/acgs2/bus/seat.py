@@ -107,11 +107,10 @@ class Seat:
         now_s = self._clock_s()
         if value != self._seen[0]:
             self._seen = (value, now_s)
-        mine = value is not None and (value["holder"], value["term"]) == (self._region, self._lease.term)
         lapse_s = MARGIN * self._length_s
         waits_s = patience_s(value, self._region, candidates, self._length_s, lapse_s)
         self._due_s = self._seen[1] + waits_s
-        return mine or now_s >= self._due_s
+        return self._lease.own(value) or now_s >= self._due_s
 
     async def _note(self) -> None:
         """Tell the database what changed; until it knows, nothing is given."""

@@ -52,11 +52,16 @@ class Holding:
         """Return when, by its own clock, this contender may take over what it watches, if anything."""
         return self.watched[1] + MARGIN * self.length_s if self.watched is not None else float("inf")
 
+    def own(self, value: Any) -> bool:
+        """Return whether a value is a grant to this contender, told or not."""
+        granted = {self.term, self.asked} - {0}
+        return value is not None and value["holder"] == self.me and value["term"] in granted
+
     def wanted(self, value: Any, now_s: float) -> Any:
         """Return the value that the register should have: renewed, taken, or as it is."""
         if value is None:
             return {"holder": self.me, "term": 1, "count": 0}
-        if value["holder"] == self.me and value["term"] in {self.term, self.asked} - {0}:
+        if self.own(value):
             return {**value, "count": value["count"] + 1}
         if value["holder"] is None or self._lapsed(value, now_s):
             return {"holder": self.me, "term": value["term"] + 1, "count": value["count"] + 1}
@@ -126,6 +131,10 @@ class Lease:
             return (known.me if now_s < known.until_s else None), known.term
         (holder, term, _), _ = known.watched
         return (holder if now_s < known.lapses_s() else None), term
+
+    def own(self, value: Any) -> bool:
+        """Return whether what is agreed is a grant to this contender, whether or not it was told of it."""
+        return self._holding.own(value)
 
     def lapses_in_s(self) -> float:
         """Return in how many seconds it may be taken over from whoever holds it, if it is not renewed."""

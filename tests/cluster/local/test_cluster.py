@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -268,7 +269,10 @@ def refused(done: subprocess.CompletedProcess[str], status: int, says: str) -> N
 
 def test_what_cannot_be_brought_up_says_why() -> None:
     with folder() as path, socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        for port in range(20_000, 30_000):  # a port that a topology may name, unlike some that are given out
+            with contextlib.suppress(OSError):
+                taken.bind(("127.0.0.1", port))
+                break
         refused(command("status", state=path / "none"), 5, "no cluster")
         refused(command("up", str(path / "nowhere.yaml"), state=path / "a"), 2, "cannot be read")
         (path / "broken.yaml").write_text("name: [", encoding="utf-8")

@@ -135,6 +135,42 @@ def test_who_leads_dies_after_a_step_and_the_next_one_finishes_without_repeating
     whole(cluster)
 
 
+def test_a_failback_that_a_failover_stops_has_its_end_in_the_log(cluster: Cluster) -> None:
+    whole(cluster)
+    region = next(r for r in (CENTRAL, WEST) if r != state(cluster)["leader"])
+    began_us = time.time_ns() // 1000
+
+    def asked(kind: str) -> dict[str, Any]:
+        done = call(cluster, state(cluster)["leader"], "POST", f"/api/v1/{kind}/{region}").json()
+        assert done["begun"]
+        return done["plan"]
+
+    asked("failover")
+    await_that(lambda: over(cluster, "failover", region, began_us), "the failover", 60)
+    stopped = asked("failback")
+
+    def at_a_gate() -> bool:
+        plan = state(cluster)["agreed"]["plans"][region]
+        return plan["steps"][plan["at"]]["kind"] == "gate"
+
+    await_that(at_a_gate, "a gate of the failback", 60)
+    asked("failover")
+
+    def leaves() -> list[str]:
+        found: list[str] = []
+        for name in cluster.state.topology.stacks():
+            with psycopg.connect(cluster.state.dsn(name, "postgres"), autocommit=True) as conn:
+                query = b"SELECT body::json->>'what' FROM acgs.audit_leaf WHERE body::json->>'plan' = %s"
+                found += [row[0] for row in conn.execute(query, (stopped["id"],))]
+        return found
+
+    await_that(lambda: len(leaves()) >= 2, "both leaves of the failback", 10)
+    assert sorted(leaves()) == ["begun", "stopped"], "each of them once"
+    await_that(lambda: not state(cluster)["agreed"]["plans"], "the second failover", 60)
+    asked("failback")
+    whole(cluster)
+
+
 def test_commands_show_plans_and_say_why(cluster: Cluster) -> None:
     whole(cluster)
     path = cluster.state.path

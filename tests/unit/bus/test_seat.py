@@ -169,6 +169,32 @@ class Busy(Shelf):
         return done or await super().change(key, decide)
 
 
+class Silent(Shelf):
+    """A register that agrees on what one change asks for, and tells nobody."""
+
+    keeps_it = False
+
+    async def change(self, key: str, decide: Callable[[Any], Any]) -> Versioned:
+        done = await super().change(key, decide)
+        if self.keeps_it:
+            raise UnavailableError("no-majority", "Too many others asked as well.", hint="Try again.")
+        return done
+
+
+def test_who_was_given_the_inboxes_and_not_told_serves_them_at_its_next_look() -> None:
+    async def run() -> None:
+        shelf = Silent()
+        region = Region(shelf, "a")
+        shelf.keeps_it = True
+        await region.seat.step()
+        assert region.seat.serving() is None
+        shelf.keeps_it = False
+        await let_pass(shelf, [region], 0.1)
+        assert region.seat.serving() == 1
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("agreed", [False, True])
 def test_a_renewal_that_is_under_way_does_not_take_back_what_is_handed_over(agreed: bool) -> None:
     async def run() -> None:
