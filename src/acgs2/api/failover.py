@@ -100,8 +100,8 @@ async def _begin(
     if kind == "failback" and region not in agreed.traffic.down and region not in agreed.traffic.weights:
         raise ConflictError(
             "nothing-to-bring-back",
-            f"{region} takes part in full.",
-            hint="Only a region that a failover has left is brought back.",
+            f"No failover has left {region}: it is not to be brought back.",
+            hint="What `acgs2 traffic drain` did, `acgs2 traffic restore` undoes.",
         )
     known = await server.controller.begin(plan)
     current = known.plans.get(region)

@@ -61,8 +61,9 @@ def failback(
 ) -> None:
     """Bring a region back: 10, 25, 50, 75, 100 % of what is its own, each gated on how the last one went.
 
-    A region that is well again is brought back without being asked for, unless its last failback was stopped
-    by a gate. Exit status 1 when the plan was stopped.
+    A region that is well again is brought back without being asked for, unless an operator has left it, its
+    last failback was stopped while it was up, or failover.automatic is false. Exit status 1 when the plan was
+    stopped.
     """
     _begin("failback", region, dry_run, cloud, wait, as_json)
 
@@ -157,16 +158,20 @@ def _state(found: Cluster) -> dict[str, Any]:
 
 
 def _show(as_json: bool) -> None:
+    from acgs2.plan import agreed_of
+
     state = _state(cluster())
     if as_json:
         emit(state)
         return
     agreed, out = state["agreed"], console()
+    shares = agreed_of(agreed).shares
     shown = table("Regions", "region", "held to be", "traffic", "why")
     colours = {"up": "green", "down": "red", "unsure": "yellow"}
     for region, judged in sorted(state["judged"].items()):
-        taking = "none" if region in agreed["traffic"]["down"] else ""
-        taking = taking or f"{agreed['traffic']['weights'].get(region, 100)} %"
+        taking = f"{shares.weights.get(region, 100)} %"
+        if region in shares.down:
+            taking = "none" if region in agreed["traffic"]["down"] else "none, drained"
         state_of = judged["state"]
         shown.add_row(region, f"[{colours[state_of]}]{state_of}[/]", taking, judged.get("why", ""))
     out.print(shown)

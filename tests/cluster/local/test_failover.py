@@ -185,6 +185,9 @@ def test_commands_show_plans_and_say_why(cluster: Cluster) -> None:
     assert "may not hold all that belongs to zone us" in text
     assert "held to be" in command("failover", state=path).stdout
     refused(command("failover", "xx-nowhere-1", state=path), 2, "no region")
-    refused(command("failback", WEST, state=path), 3, "takes part in full")
+    refused(command("failback", WEST, state=path), 3, "No failover has left")
+    assert command("traffic", "drain", US, state=path).returncode == 0
+    assert "none, drained" in command("failover", state=path).stdout
+    assert command("traffic", "restore", US, state=path).returncode == 0
     for role in ("service", "auditor"):
         assert call(cluster, WEST, "POST", f"/api/v1/failover/{US}", role=role).status_code == 403
