@@ -89,7 +89,8 @@ async def governed_by(server: RegionServer, region: str, *, look: bool = False) 
             if region == server.region:
                 async with server.pool.connection() as conn:
                     return await _ask(conn, look)
-            return await _ask(await server.peers.get(region), look)
+            async with server.peers.using(region) as there:
+                return await _ask(there, look)
     except (psycopg.Error, TimeoutError):
         if region != server.region:
             await server.peers.drop(region)

@@ -121,8 +121,8 @@ class _Duty:
     async def _heard(self, peer: str) -> list[tuple[int, Before]] | None:
         """Return what a witness cosigned of this region's logs, with when; None where it does not say."""
         try:
-            async with asyncio.timeout(_REACH_S):
-                known = await known_there(await self._server.peers.get(peer))
+            async with asyncio.timeout(_REACH_S), self._server.peers.using(peer) as there:
+                known = await known_there(there)
         except (psycopg.Error, TimeoutError):
             return None
         return [

@@ -109,8 +109,7 @@ async def _vote(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
 
 async def _heard(server: RegionServer, peer: str) -> Heard | None:
     try:
-        async with asyncio.timeout(_REACH_S):
-            there = await server.peers.get(peer)
+        async with asyncio.timeout(_REACH_S), server.peers.using(peer) as there:
             cursor = await there.execute(_QUERIES["heard"].encode(), {"region": server.region})
             row = await cursor.fetchone()
     except (psycopg.Error, TimeoutError):
@@ -123,8 +122,7 @@ async def _meet(server: RegionServer, conn: psycopg.AsyncConnection, peer: str, 
     """Greet a peer and make the link from it anew if it must be; return whether it is as it should be."""
     try:
         have = await incoming(conn, server.region, peer)
-        async with asyncio.timeout(_REACH_S):
-            there = await server.peers.get(peer)
+        async with asyncio.timeout(_REACH_S), server.peers.using(peer) as there:
             asked_s = time.monotonic()
             met = await greet(there, server.region, life)
         answered_s = time.monotonic()
@@ -142,9 +140,10 @@ async def _meet(server: RegionServer, conn: psycopg.AsyncConnection, peer: str, 
         if reason is not None:
             _LOG.info("linking", peer=peer, reason=reason)
             conninfo = server.config.peer_databases[peer]
-            async with await psycopg.AsyncConnection.connect(
+            connecting = psycopg.AsyncConnection.connect(
                 server.config.owner_database, autocommit=True, connect_timeout=3
-            ) as here:  # its own: making a link takes several round trips
+            )  # its own: making a link takes several round trips
+            async with await connecting as here, server.peers.using(peer) as there:
                 await link(here, there, server.region, peer, conninfo, met.incarnation, reason)
         return True
     except (psycopg.Error, TimeoutError) as error:

@@ -117,8 +117,8 @@ class _Witness:
 
     async def _asked(self, peer: str) -> list[tuple[str, Known]] | None:
         try:
-            async with asyncio.timeout(_REACH_S):
-                return await known_there(await self._server.peers.get(peer))
+            async with asyncio.timeout(_REACH_S), self._server.peers.using(peer) as there:
+                return await known_there(there)
         except (psycopg.Error, TimeoutError):
             return None
 
@@ -141,7 +141,8 @@ class _Witness:
                 if close:
                     await self._follow_closely(peer)
                 else:
-                    await self._look(await self._server.peers.get(peer), peer)
+                    async with self._server.peers.using(peer) as there:
+                        await self._look(there, peer)
             if self._conn.closed:
                 raise _Forgotten
             if time.monotonic() - compared_s > _LOOK_S:
@@ -250,8 +251,7 @@ class _Witness:
             told = (mine.checkpoint, theirs.checkpoint)
             sizes = [c.size for c in told]
             try:
-                async with asyncio.timeout(_REACH_S):
-                    there = await self._server.peers.get(region)
+                async with asyncio.timeout(_REACH_S), self._server.peers.using(region) as there:
                     offer = await newest(there)
                     if (
                         offer is None

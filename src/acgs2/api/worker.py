@@ -71,8 +71,8 @@ async def acquire(server: RegionServer, conn: psycopg.AsyncConnection) -> None:
 async def _ask(server: RegionServer, source: str, names: dict[str, object]) -> str | None:
     """Ask one region; return None if it gives, else why not, as SQLSTATE."""
     try:
-        there = await server.peers.get(source)
-        await there.execute(_QUERIES["ask"].encode(), {**names, "target": server.region})
+        async with server.peers.using(source) as there:
+            await there.execute(_QUERIES["ask"].encode(), {**names, "target": server.region})
     except psycopg.Error as error:
         _LOG.info("not-given", source=source, sqlstate=error.sqlstate)
         return error.sqlstate or "away"
@@ -82,8 +82,8 @@ async def _ask(server: RegionServer, source: str, names: dict[str, object]) -> s
 async def _is_busy(server: RegionServer, source: str, request: object) -> bool:
     """Return whether a region that was asked is still about it."""
     try:
-        there = await server.peers.get(source)
-        row = await (await there.execute(_QUERIES["asked"].encode(), {"request": request})).fetchone()
+        async with server.peers.using(source) as there:
+            row = await (await there.execute(_QUERIES["asked"].encode(), {"request": request})).fetchone()
     except psycopg.Error:
         return False
     return row is not None and row[0] is not None
