@@ -203,7 +203,7 @@ class Hands:
             view = self._views().get(plan.region)
             lacking = ["nothing is heard of it"]
             if view is not None and view.fresh(self._server.topology.failover.interval_s):
-                lacking = await self._lacking(view)
+                lacking = await self._lacking(plan, view)
                 left = plan.region in self._server.participation.agreed.traffic.down
                 if left and not view.fenced:  # what it says of itself does not count from when it was left
                     lacking.append("it does not know yet that it was left")
@@ -212,17 +212,20 @@ class Hands:
             self.waits_for[plan.region] = "; ".join(lacking)
             await asyncio.sleep(_ASKED_S)
 
-    async def _lacking(self, view: View) -> list[str]:
+    async def _lacking(self, plan: Plan, view: View) -> list[str]:
         """Return what a region lacks to take part."""
         # Asked of a majority: who leads may be behind itself.
         in_force = dict(await self._server.governance.documents.read_pointer())
-        standing = msgspec.structs.replace(view.standing, in_force=in_force)
+        drained = plan.region in self._server.participation.agreed.operator.down
+        standing = msgspec.structs.replace(view.standing, in_force=in_force, drained=drained)
         return list(readmit(standing, self._server.topology))
 
     async def _lacking_still(self, plan: Plan) -> list[str]:
         """Return what a region still lacks a few looks later: what is in force may have changed just now."""
         deadline_s = boottime_s() + _HEARD * self._server.topology.failover.interval_s
-        while (lacking := await self._lacking(self._views()[plan.region])) and boottime_s() < deadline_s:
+        while (
+            lacking := await self._lacking(plan, self._views()[plan.region])
+        ) and boottime_s() < deadline_s:
             self._still_up(plan)
             await asyncio.sleep(_ASKED_S)
         return lacking
@@ -248,8 +251,11 @@ class Hands:
         after = await self._heard_again(plan, before)
         if plan.region not in before or plan.region not in after:
             raise InTheWay(f"{plan.region} said nothing of itself meanwhile")
-        seen = measured(before, after, plan.region, zones)
-        if found := [*gate(seen, step.value, topology), *await self._lacking_still(plan)]:
+        # A region that falls silent makes this one seem behind for a moment: the last look at lag counts.
+        lacking = await self._lacking_still(plan)
+        lag_s = self._views()[plan.region].standing.lag_s
+        seen = msgspec.structs.replace(measured(before, after, plan.region, zones), lag_s=lag_s)
+        if found := [*gate(seen, step.value, topology), *lacking]:
             raise InTheWay("; ".join(dict.fromkeys(found)))
         share = f"{seen.reads / seen.reads_of_zones:.0%}" if seen.reads_of_zones else "none"
         return (

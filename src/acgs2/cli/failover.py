@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from acgs2.cli.shared import JSON, any_region, call, cluster, console, emit, table
-from acgs2.errors import AcgsError, InputError, RuntimeFault
+from acgs2.errors import InputError, RuntimeFault, UnavailableError
 
 if TYPE_CHECKING:
     from acgs2.local.cluster import Cluster
@@ -24,6 +24,10 @@ _CLOUD = typer.Option(
 )
 _WAIT = typer.Option(True, "--wait/--no-wait", help="Show each step as it is done, until the plan is over.")
 _POLL_S = 0.3
+#: How long a region may take to say what it knows.
+_ASK_S = 3
+#: For how long regions that answer may not know of a plan that was begun: those that do may be busy.
+_FORGOTTEN_S = 15.0
 
 
 def app_for(name: str) -> typer.Typer:
@@ -127,16 +131,20 @@ def _rehearsed(found: Cluster, file: str, shown: dict[str, Any]) -> list[str]:
 
 def _follow(found: Cluster, plan: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Show each step as it is done, and return the plan once it is over."""
-    shown, out = 0, console()
+    shown, out, known_s = 0, console(), time.monotonic()
     while True:
         agreed = _state(found)["agreed"]
         now = agreed["plans"].get(plan["region"])
         if now is None or now["id"] != plan["id"]:
             now = next((each for each in agreed["closed"] if each["id"] == plan["id"]), None)
         if now is None:
-            raise RuntimeFault(
-                "plan-unknown", "The plan is not known any more.", hint="See `acgs2 failover`."
-            )
+            if time.monotonic() > known_s + _FORGOTTEN_S:
+                raise RuntimeFault(
+                    "plan-unknown", "The plan is not known any more.", hint="See `acgs2 failover`."
+                )
+            time.sleep(_POLL_S)
+            continue
+        known_s = time.monotonic()
         for note in now["notes"][shown:]:
             if not quiet:
                 took_s = (note["at_us"] - now["begun_us"]) / 1e6
@@ -149,12 +157,28 @@ def _follow(found: Cluster, plan: dict[str, Any], *, quiet: bool) -> dict[str, A
 
 
 def _state(found: Cluster) -> dict[str, Any]:
-    """Return what is agreed, from the region that leads where it answers: it knows more than others."""
-    answer = any_region(found, "", lambda each: call(found, each, "GET", "/api/v1/failover", timeout_s=5))
-    if answer["leader"] and not answer["judged"]:
-        with contextlib.suppress(AcgsError):  # whoever led may have just died
-            answer = call(found, answer["leader"], "GET", "/api/v1/failover", timeout_s=5)
-    return answer  # type: ignore[no-any-return]
+    """Return the newest that regions know to be agreed, and what the one that leads holds of them.
+
+    All are asked: one that is cut off answers too, by what it heard last.
+    """
+    known: list[dict[str, Any]] = []
+    away: UnavailableError | None = None
+
+    def ask(region: str) -> dict[str, Any]:
+        return call(found, region, "GET", "/api/v1/failover", timeout_s=_ASK_S)  # type: ignore[no-any-return]
+
+    with ThreadPoolExecutor(len(found.state.topology.regions)) as pool:
+        for asked in [pool.submit(ask, region) for region in found.state.topology.regions]:
+            try:
+                known.append(asked.result())
+            except UnavailableError as error:
+                away = error
+    if not known:
+        assert away is not None
+        raise away
+    newest = max(known, key=lambda each: each["version"])
+    leads = max((each for each in known if each["judged"]), key=lambda each: each["term"], default=newest)
+    return leads | {"version": newest["version"], "agreed": newest["agreed"]}
 
 
 def _show(as_json: bool) -> None:

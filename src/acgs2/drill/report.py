@@ -155,6 +155,8 @@ class Report:
         if self.as_expected is False:
             found.append(f"expected: {self.expected} ({self.why_expected}); happened: {self.happened}")
         found += [f"not verified after failover: zone {z}: {what}" for z, what in self.unverified.items()]
+        if self.recovered_s is None:
+            found.append("not every region was ready and linked again once the fault was over")
         if self.converged_s is None:
             found.append("regions did not agree in the end")
         for what, items in (

@@ -251,7 +251,9 @@ class _Drill:
             self._history.note_fault(done)
             if await asyncio.to_thread(wait_until, self._world.whole, _WHOLE_S, every_s=0.3):
                 report.recovered_s = round(now_s() - report.ended_s, 2)
-            said.append("every region is ready" if report.recovered_s else "not every region is ready")
+            said.append(
+                "every region is ready" if report.recovered_s is not None else "not every region is ready"
+            )
 
     async def _failback(self, drilled: Outage) -> str:
         if self._watch.agreed is None:

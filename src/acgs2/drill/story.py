@@ -69,7 +69,9 @@ def returned(agreed: Agreed, regions: Collection[str]) -> bool:
     """Return whether regions that were left have all of their traffic again."""
     away = {*agreed.plans, *agreed.shares.down, *agreed.shares.weights}
     last = [agreed.last(region) for region in regions]
-    return not away & {*regions} and all(p is not None and p.kind == "failback" for p in last)
+    return not away & {*regions} and all(
+        p is not None and (p.kind, p.state) == ("failback", "closed") for p in last
+    )
 
 
 def given_up(agreed: Agreed, regions: Collection[str]) -> bool:

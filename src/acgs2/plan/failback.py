@@ -18,7 +18,10 @@ _DEVIATIONS = 4
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What a region says of itself before it is let in again, beside what is in force elsewhere."""
+    """What a region says of itself before it is let in again, beside what is agreed elsewhere.
+
+    `in_force` and `drained` (an operator has it sent no requests) are as the region that leads knows them.
+    """
 
     ready: bool = False
     missing: tuple[str, ...] = ()
@@ -28,6 +31,7 @@ class Standing(msgspec.Struct, frozen=True):
     differs: str = ""
     governing: dict[str, int] = {}
     in_force: dict[str, int] = {}
+    drained: bool = False
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -83,6 +87,8 @@ def readmit(standing: Standing, topology: Topology) -> Sequence[str]:
         found.append(f"it is {standing.lag_s:.1f} s behind, of at most {topology.objectives.lag_s:g}")
     if not standing.equal:
         found.append(f"its records differ from the others': {standing.differs or 'not compared'}")
+    if standing.drained:
+        found.append("an operator has it sent no requests: `acgs2 traffic restore` undoes that")
     for kind, version in standing.in_force.items():
         if (have := standing.governing.get(kind, 0)) != version:
             found.append(f"it goes by version {have} of {kind}; {version} is in force")

@@ -136,10 +136,13 @@ def choose(zone: str, leaving: str, now: Circumstances) -> Choice:
 
 
 def retarget(step: Step, leaving: str, now: Circumstances) -> Step:
-    """Return a step of a failover about who takes its zone over now: who was to may have died since."""
+    """Return a step of a failover about who takes its zone over now.
+
+    Who was to may have died since; where nobody could, somebody may have caught up.
+    """
     judged = now.judged.get(step.target)
     gone = step.target in now.shares.down or (judged is not None and judged.state == "down")
-    if not step.target or not gone:
+    if step.target and not gone:
         return step
     return msgspec.structs.replace(step, target=choose(step.zone, leaving, now).target or "")
 

@@ -23,7 +23,9 @@ def test_two_at_once_are_found() -> None:
 
 
 def test_two_at_once_are_found_when_none_of_their_answers_lies_between_two_of_the_other() -> None:
-    claims = [Claim(n, n + 0.2, "a", 102) for n in range(2)] + [Claim(n + 0.1, n + 0.3, "b", 2) for n in range(2)]
+    claims = [Claim(n, n + 0.2, "a", 102) for n in range(2)] + [
+        Claim(n + 0.1, n + 0.3, "b", 2) for n in range(2)
+    ]
     assert two_leaders(claims) == ["a led, term 102, while b did, term 2"]
 
 

@@ -67,6 +67,17 @@ def test_a_stopped_failback_is_given_up_with_its_reason() -> None:
     assert where(stopped, {WEST}) == "failback of eu-west-1 is stopped at gate 10: its p99 was 3000 ms"
 
 
+def test_a_failback_that_was_stopped_after_its_last_share_has_not_brought_the_region_back() -> None:
+    agreed = carried(Agreed().opened(left())).opened(back())
+    agreed = carried(agreed, len(back().steps) - 2)
+    plan = agreed.plans[WEST]
+    stopped = agreed.stopped(plan, Note(plan.at, 3, "us-east-1", 2, "eu cannot be verified", good=False))
+    assert not stopped.shares.weights
+    assert not stopped.shares.down
+    assert not returned(stopped, {WEST})
+    assert given_up(stopped, {WEST})
+
+
 def test_a_plan_says_what_went_where_and_where_the_law_left_nothing() -> None:
     assert told(carried(Agreed().opened(left())).closed[0]) == "eu-west-1: eu to eu-central-1"
     assert "sg to us-east-1, open" in told(left("ap-southeast-1"))

@@ -98,6 +98,15 @@ def test_who_was_to_take_over_and_died_since_is_followed_by_the_next_or_by_nobod
         assert retarget(step, leaving, Circumstances(TOPOLOGY, RIGHTS, unsure)) == step
 
 
+def test_who_was_behind_when_nobody_could_take_over_and_has_caught_up_does() -> None:
+    behind = {"eu-central-1": 11.0}
+    chosen = planned("eu-west-1", lag_s=behind)
+    (step,) = [s for s in chosen.steps if s.kind is StepKind.VERIFY and s.zone == "eu"]
+    assert step.target == ""
+    assert retarget(step, "eu-west-1", Circumstances(TOPOLOGY, RIGHTS, lag_s=behind)) == step
+    assert retarget(step, "eu-west-1", Circumstances(TOPOLOGY, RIGHTS)).target == "eu-central-1"
+
+
 def test_a_witness_serves_nobody_and_a_stranger_is_unknown() -> None:
     with pytest.raises(InputError, match="witness"):
         planned("ca-central-1")
@@ -144,6 +153,7 @@ WELL = Standing(
         ({"equal": False, "differs": "message of eu"}, "message of eu"),
         ({"governing": {"constitution": 1}}, "version 1 of constitution; 2 is in force"),
         ({"governing": {}}, "version 0"),
+        ({"drained": True}, "acgs2 traffic restore"),
     ],
 )
 def test_who_is_not_level_is_not_let_in(changed: dict[str, object], says: str) -> None:
