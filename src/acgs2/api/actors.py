@@ -7,8 +7,9 @@ import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from acgs2.errors import InputError
+from acgs2.errors import InputError, UnavailableError
 from acgs2.plan import Agreed, Plan, Rights, Step, StepKind
+from acgs2.plan.may import May, anybody
 from acgs2.topology import Topology
 
 __all__ = ["Actor", "acted", "actors_of"]
@@ -22,8 +23,14 @@ class Actor(Protocol):
         """Return the steps that it has a part in."""
         ...
 
-    def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
+    def act(self, step: Step, plan: Plan, *, dry_run: bool, may: May = anybody) -> list[str]:
         """Bring the world to what a step says and return each call that was made, or would be.
+
+        Args:
+            step: what to do.
+            plan: whose step it is.
+            dry_run: only say which calls would be made.
+            may: asked before every call.
 
         Raises:
             RefusedError: it must not be done; the plan stops.
@@ -32,15 +39,37 @@ class Actor(Protocol):
         ...
 
 
-async def acted(actors: Sequence[Actor], plan: Plan, step: Step, *, dry_run: bool) -> list[str]:
+async def acted(
+    actors: Sequence[Actor],
+    plan: Plan,
+    step: Step,
+    *,
+    dry_run: bool,
+    leads: Callable[[], bool] = lambda: True,
+) -> list[str]:
     """Have everybody who has a part in a step carry it out, one after the other, and return their calls.
 
-    Raises whatever an actor raises; nobody acts after that, nor after a cancellation.
+    Raises whatever an actor raises. A thread cannot be cancelled: it asks before every call instead whether
+    somebody still waits for it, and whether this region still `leads`, by a clock that goes on while a
+    process is frozen. A call that was sent before cannot be taken back.
     """
     said: list[str] = []
-    for actor in actors:
-        if step.kind in actor.kinds:
-            said += await asyncio.to_thread(actor.act, step, plan, dry_run=dry_run)
+    over = False
+
+    def may() -> None:
+        if over or not leads():
+            raise UnavailableError(
+                "not-leading",
+                f"This region carries {plan.kind} {plan.id} out no more.",
+                hint="Whoever leads goes on from what is agreed.",
+            )
+
+    try:
+        for actor in actors:
+            if step.kind in actor.kinds:
+                said += await asyncio.to_thread(actor.act, step, plan, dry_run=dry_run, may=may)
+    finally:
+        over = True
     return said
 
 

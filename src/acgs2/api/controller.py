@@ -188,7 +188,7 @@ class Controller:
         while (step := plan.current) is not None and server.leader.held(term):
             good, relapsed = True, False
             try:
-                said = await self._hands.act(plan, step)
+                said = await self._hands.act(plan, step, lambda: server.leader.held(term))
             except InTheWay as reason:
                 said, good, relapsed = str(reason), False, isinstance(reason, DownAgain)
             except Exception as error:  # noqa: BLE001 - whatever a step or an actor says ends in the plan

@@ -84,8 +84,13 @@ class Hands:
             StepKind.CLOSE: self._close,
         }
 
-    async def act(self, plan: Plan, step: Step) -> str:
+    async def act(self, plan: Plan, step: Step, leads: Callable[[], bool]) -> str:
         """Do a step and return what came of it.
+
+        Args:
+            plan: whose step it is.
+            step: what to do.
+            leads: whether this region leads in the same term still; else nothing more is done outside.
 
         Raises:
             InTheWay: the plan is to be stopped.
@@ -93,11 +98,11 @@ class Hands:
         """
         try:
             said = [await act(plan, step)] if (act := self._acts.get(step.kind)) is not None else []
-            return "; ".join([*said, *await self._outside(plan, step)])
+            return "; ".join([*said, *await self._outside(plan, step, leads)])
         finally:
             self.waits_for.pop(plan.region, None)
 
-    async def _outside(self, plan: Plan, step: Step) -> list[str]:
+    async def _outside(self, plan: Plan, step: Step, leads: Callable[[], bool]) -> list[str]:
         """Have whoever acts on the world outside do its part, for whoever takes over by what is known now."""
         known = (plan.id, plan.at)
         judged = self._circumstances().judged.get(step.target)
@@ -106,7 +111,7 @@ class Hands:
         if step.kind is StepKind.DATABASE and not (step := self._now(plan, step)).target:
             return [f"nobody may take over zone {step.zone} any more"]
         try:
-            said = await acted(self._server.actors, plan, step, dry_run=False)
+            said = await acted(self._server.actors, plan, step, dry_run=False, leads=leads)
         except UnavailableError as error:
             if boottime_s() - self._away_s.setdefault(known, boottime_s()) > _OUTSIDE_S:
                 raise InTheWay(error.message) from error

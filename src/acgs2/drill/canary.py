@@ -21,8 +21,7 @@ from acgs2.drill.history import Operation
 from acgs2.drill.plan import TOKEN
 from acgs2.drill.states import Traces
 from acgs2.local.state import State
-from acgs2.plan import rights_of
-from acgs2.topology import Topology
+from acgs2.plan import Rights
 
 __all__ = ["Canary", "Sweep", "canaries_of", "sent_astray", "sweep"]
 
@@ -57,9 +56,8 @@ class Sweep:
     swept_bytes: int = 0
 
 
-def canaries_of(operations: Iterable[Operation], topology: Topology, now: datetime) -> Mapping[str, Canary]:
+def canaries_of(operations: Iterable[Operation], rights: Rights) -> Mapping[str, Canary]:
     """Return every text that operations of a history wrote, or may have, by name."""
-    rights = rights_of(topology, now)
     found: dict[str, Canary] = {}
     for op in operations:
         for text in op.sent.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from acgs2.drill.canary import canaries_of, sent_astray, sweep
@@ -14,6 +14,7 @@ from acgs2.drill.report import Report
 from acgs2.drill.settle import calm
 from acgs2.drill.states import read_final
 from acgs2.drill.world import World, wait_until
+from acgs2.plan import Rights
 
 __all__ = ["apart", "judge_run"]
 
@@ -30,7 +31,7 @@ _LISTS = {
 }
 
 
-def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -> None:
+def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim], rights: Rights) -> None:
     """Wait until regions agree, read all that they hold, and note in the report what was not kept.
 
     Args:
@@ -38,6 +39,7 @@ def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -
         world: the cluster, and the history of the drill.
         run: what every text of the drill begins with.
         claims: when regions said that they lead.
+        rights: which regions may hold what.
     """
     history, topology, since = world.history, world.state.topology, world.since
     began_s = history.now_s()
@@ -47,7 +49,7 @@ def judge_run(report: Report, world: World, run: str, claims: Sequence[Claim]) -
         held = read_newer(topology, found, since) if since is not None else None
         final = read_final(topology, found, run=run, held=held)
         astray = sent_astray(found, datetime.fromisoformat(report.began_at))
-    canaries = canaries_of(history.operations, topology, datetime.now(UTC))
+    canaries = canaries_of(history.operations, rights)
     swept = sweep(world.state, final.traces, canaries, run, since=since)
     for broken in judge(history, final):
         if broken.check in _LISTS:

@@ -25,7 +25,7 @@ from acgs2.drill.watch import Watch
 from acgs2.drill.world import World, wait_until
 from acgs2.errors import AcgsError, RuntimeFault
 from acgs2.local.cluster import Cluster
-from acgs2.plan import Agreed, Plan, rights_of
+from acgs2.plan import Agreed, Plan
 from acgs2.topology import Topology
 
 __all__ = ["Settings", "run_drill"]
@@ -127,7 +127,9 @@ class _Drill:
                 raise several.exceptions[0] from None
         self._report.seconds = round(self._history.now_s(), 2)
         with self._phase("judgement"):
-            await asyncio.to_thread(judge_run, self._report, self._world, self._run, self._watch.claims)
+            await asyncio.to_thread(
+                judge_run, self._report, self._world, self._run, self._watch.claims, self._rights
+            )
         self._sum_up()
         return self._report
 
@@ -177,6 +179,8 @@ class _Drill:
             self._measured_s = now_s()
             await asyncio.sleep(settings.steady_s)
             report.lag = await asyncio.to_thread(self._lags)
+            # As they are in force: transfers may have been granted or revoked since the topology was written.
+            self._rights = await asyncio.to_thread(self._world.rights)
         self._drilled = drilled = outage(self._fault, self._topology, self._region, self._watch.leader)
         report.regions, report.injected = list(drilled.regions), drilled.injection.did
         report.expected, report.why_expected = drilled.expected, drilled.why
@@ -297,8 +301,7 @@ class _Drill:
         )
 
     def _lawful(self, drilled: Outage) -> set[str]:
-        rights = rights_of(self._topology, datetime.now(UTC))
-        return {zone for zone in self._topology.zones if rights.serving(zone) - drilled.gone}
+        return {zone for zone in self._topology.zones if self._rights.serving(zone) - drilled.gone}
 
     def _calls(self, until_s: float) -> list[Call]:
         found = calls_of(self._history.operations, until_s=until_s)

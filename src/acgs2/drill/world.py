@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from acgs2.drill.history import History, Loss, Row
 from acgs2.drill.states import read_held
 from acgs2.local.cluster import Cluster
 from acgs2.local.loopback import loopback
+from acgs2.plan import Rights, known_in, rights_of
 
 __all__ = ["World", "wait_until"]
 
@@ -104,6 +105,12 @@ class World:
         """Return what a region says of itself; empty if it does not answer."""
         answer = self.ask(region, "GET", "/health")
         return answer.json() if answer is not None else {}
+
+    def rights(self) -> Rights:
+        """Return which regions may hold what, as all that say so do; by the topology where none does."""
+        answers = [self.ask(region, "GET", "/api/v1/residency") for region in self.regions]
+        said = [known_in(answer.json()) for answer in answers if answer is not None and answer.is_success]
+        return Rights.shared(said) if said else rights_of(self.state.topology, datetime.now(UTC))
 
     def whole(self) -> bool:
         """Return whether every region is ready and takes in what all others send."""

@@ -9,11 +9,13 @@ from pathlib import Path
 from acgs2.drill.canary import canaries_of, sweep
 from acgs2.drill.history import Operation
 from acgs2.local.state import State
+from acgs2.plan import rights_of
 from acgs2.topology import load
 
 LOCAL = load("local")
 WEST, CENTRAL, US, SG = "eu-west-1", "eu-central-1", "us-east-1", "ap-southeast-1"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+RIGHTS = rights_of(LOCAL, NOW)
 USER, NOTE = "d1.eu.user.7", "d1.eu.message.8"
 OPERATIONS = [
     Operation(
@@ -36,11 +38,11 @@ def stage(path: Path) -> State:
 
 def found(state: State, traces: dict[str, dict[str, list[str]]]) -> list[str]:
     full = {region: traces.get(region, {}) for region in LOCAL.regions}
-    return sweep(state, full, canaries_of(OPERATIONS, LOCAL, NOW), "d1").misplaced
+    return sweep(state, full, canaries_of(OPERATIONS, RIGHTS), "d1").misplaced
 
 
 def test_who_may_hold_what_follows_from_the_register() -> None:
-    canaries = canaries_of(OPERATIONS, LOCAL, NOW)
+    canaries = canaries_of(OPERATIONS, RIGHTS)
     assert canaries[USER].may == {WEST, CENTRAL, US}
     assert canaries[NOTE].may == {WEST, CENTRAL}
 
@@ -81,7 +83,7 @@ def test_a_file_that_was_not_written_since_it_began_is_not_read_again(tmp_path: 
     for path in logs:
         os.utime(path, (NOW.timestamp() - 1, NOW.timestamp() - 1))
     (state.logs / f"{SG}.server.log").write_text(f"cannot take ~{USER}+drill~\n")
-    swept = sweep(state, traces, canaries_of(OPERATIONS, LOCAL, NOW), "d1", since=NOW)
+    swept = sweep(state, traces, canaries_of(OPERATIONS, RIGHTS), "d1", since=NOW)
     assert swept.misplaced == [f"{SG}: {USER} in logs/{SG}.server.log"]
     written = [
         path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_mtime > NOW.timestamp()

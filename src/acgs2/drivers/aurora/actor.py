@@ -17,6 +17,7 @@ from acgs2.drivers.aurora.move import Global, global_of, next_move
 from acgs2.drivers.aws import Caller, Patience, Unsure, connect, part
 from acgs2.drivers.cloud import Cloud, Database
 from acgs2.errors import RefusedError, UnavailableError
+from acgs2.plan.may import May, anybody
 from acgs2.plan.steps import Plan, Step, StepKind
 
 __all__ = ["AuroraActor"]
@@ -55,25 +56,25 @@ class AuroraActor:
         self._glance = glance or Patience(deadline_s=3, base_s=0.2, cap_s=1)
         self._rng = rng or Random()
 
-    def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
+    def act(self, step: Step, plan: Plan, *, dry_run: bool, may: May = anybody) -> list[str]:
         """See `Actor`."""
         if step.kind is StepKind.READMIT:
             return [
                 line
                 for zone in self._cloud.databases
-                for line in _Move(self, zone, dry_run).readmit(plan.region)
+                for line in _Move(self, zone, dry_run, may).readmit(plan.region)
             ]
         if step.zone not in self._cloud.databases:
             return [f"zone {step.zone}: every region of it writes; no database to move"]
-        return _Move(self, step.zone, dry_run).to(step.target)
+        return _Move(self, step.zone, dry_run, may).to(step.target)
 
-    def caller(self, service: str, region: str, *, glance: bool = False) -> Caller:
-        """Return what calls a service in a region."""
+    def caller(self, service: str, region: str, may: May, *, glance: bool = False) -> Caller:
+        """Return what calls a service in a region, for as long as it `may`."""
         endpoint = self._cloud.endpoints.get("cloudwatch" if service == "cloudwatch" else "rds")
         client = connect(service, region, endpoint_url=endpoint)
         name = _NAME if service == "rds" else "CloudWatch"
         patience = self._glance if glance else self._patience
-        return Caller(client, patience, self._rng, self._pause, name)
+        return Caller(client, patience, self._rng, self._pause, name, may=may)
 
     def groups(self, region: str, *, closed: bool) -> Sequence[str]:
         """Return the security groups that a region's cluster shall have; none if that is not ours to say."""
@@ -108,14 +109,14 @@ class AuroraActor:
 class _Move:
     """One act on one zone's database, and its lines."""
 
-    def __init__(self, actor: AuroraActor, zone: str, dry_run: bool) -> None:
-        self._actor, self._zone, self._dry_run = actor, zone, dry_run
+    def __init__(self, actor: AuroraActor, zone: str, dry_run: bool, may: May) -> None:
+        self._actor, self._zone, self._dry_run, self._may = actor, zone, dry_run, may
         self._settings = actor.settings(zone)
         self.lines: list[str] = []
 
     def to(self, target: str) -> list[str]:
         """Fence the writer, then have the target write."""
-        rds = self._actor.caller("rds", target)
+        rds = self._actor.caller("rds", target, self._may)
         found = self._look(rds)
         left = found.writer
         if left in (None, target) or found.moving_to:
@@ -149,7 +150,7 @@ class _Move:
 
     def readmit(self, region: str) -> list[str]:
         """Open the cluster of a region that comes back; it writes only if it is still the writer."""
-        rds = self._actor.caller("rds", region)
+        rds = self._actor.caller("rds", region, self._may)
         found = self._look(rds)
         if region in found.clusters:
             self._groups(rds, region, found.clusters[region], closed=False)
@@ -171,7 +172,7 @@ class _Move:
 
     def _fence(self, region: str, found: Global) -> bool:
         """Let nobody in to the writer that is left; return whether its region answers for it."""
-        rds = self._actor.caller("rds", region, glance=True)
+        rds = self._actor.caller("rds", region, self._may, glance=True)
         cluster = found.clusters[region]
         try:
             status = self._status(rds, cluster)["Status"]
@@ -214,7 +215,7 @@ class _Move:
 
     def _lag(self, found: Global, target: str, left: str) -> Lag | None:
         for region in (target, left):
-            caller = self._actor.caller("cloudwatch", region, glance=True)
+            caller = self._actor.caller("cloudwatch", region, self._may, glance=True)
             lag = read_lag(caller, _identifier(found.cluster(target)), self._actor.now())
             if lag is not None:
                 return lag
@@ -234,7 +235,7 @@ class _Move:
         self._say(f"{move}_global_cluster: {found.id} from {found.writer} to {target}; {said}")
         if self._dry_run:
             return ""
-        caller = self._actor.caller("rds", str(found.writer) if planned else target)
+        caller = self._actor.caller("rds", str(found.writer) if planned else target, self._may)
         try:
             caller.call(f"{move}_global_cluster", repeatable=False, **sent)
         except Unsure:

@@ -13,6 +13,7 @@ from typing import Any
 
 from acgs2.drivers.aws.patience import Patience, Try
 from acgs2.errors import AcgsError, ForbiddenError, RefusedError, UnavailableError
+from acgs2.plan.may import May, anybody
 
 __all__ = ["Caller", "Unsure", "part"]
 
@@ -46,6 +47,7 @@ class Caller:
         rng: for the pauses.
         pause: how is waited.
         service: what it is called in sentences.
+        may: asked before every call; raises where it is not to be made.
     """
 
     def __init__(
@@ -55,7 +57,10 @@ class Caller:
         rng: Random,
         pause: Callable[[float], None],
         service: str = "Route 53",
+        *,
+        may: May = anybody,
     ) -> None:
+        self._may = may
         self._client, self._patience, self._rng, self._pause = client, patience, rng, pause
         self._service = service
         self._failed = 0
@@ -80,6 +85,7 @@ class Caller:
             UnavailableError: no good answer until the deadline.
         """
         while True:
+            self._may()
             try:
                 with _mapped(self._service):
                     answer = getattr(self._client, operation)(**sent)

@@ -9,6 +9,7 @@ from typing import Any
 from acgs2.drivers.cloud import Cloud
 from acgs2.drivers.kubernetes.cluster import Cluster, visit
 from acgs2.errors import RefusedError, UnavailableError
+from acgs2.plan.may import May, anybody
 from acgs2.plan.steps import Plan, Step, StepKind
 
 __all__ = ["CapacityActor"]
@@ -29,7 +30,7 @@ class CapacityActor:
     def __init__(self, cloud: Cloud, *, poll_s: float = _POLL_S) -> None:
         self._cloud, self._poll_s = cloud, poll_s
 
-    def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
+    def act(self, step: Step, plan: Plan, *, dry_run: bool, may: May = anybody) -> list[str]:
         """See `Actor`."""
         place = self._cloud.regions.get(step.target)
         if place is None or place.kubernetes is None:
@@ -38,7 +39,7 @@ class CapacityActor:
         async def grow(cluster: Cluster) -> list[str]:
             return await self._grow(cluster, step.value, dry_run=dry_run)
 
-        return visit(step.target, place.kubernetes, grow)
+        return visit(step.target, place.kubernetes, grow, may)
 
     async def _grow(self, cluster: Cluster, wanted: int, *, dry_run: bool) -> list[str]:
         version, path = _place(cluster)

@@ -10,6 +10,7 @@ from typing import Any
 
 from acgs2.drivers.cloud import Kubernetes
 from acgs2.errors import ForbiddenError, RefusedError, RuntimeFault, UnavailableError
+from acgs2.plan.may import May, anybody
 
 __all__ = ["MANAGER", "Cluster", "visit"]
 
@@ -26,9 +27,11 @@ class Cluster:
         api: kr8s's.
         region: whose cluster it is, for sentences.
         settings: what there is of ours in it.
+        may: asked before every call; raises where it is not to be made.
     """
 
-    def __init__(self, api: Any, region: str, settings: Kubernetes) -> None:
+    def __init__(self, api: Any, region: str, settings: Kubernetes, may: May = anybody) -> None:
+        self._may = may
         self._api, self.region, self.settings = api, region, settings
 
     async def get(self, version: str, path: str) -> dict[str, Any] | None:
@@ -67,6 +70,7 @@ class Cluster:
         sent: dict[str, Any] = {}
         if body is not None:
             sent = {"content": json.dumps(body), "headers": {"content-type": kind}, "params": params}
+        self._may()
         with _mapped(self.region):
             async with self._api.call_api(
                 method,
@@ -83,7 +87,9 @@ class Cluster:
                 return dict(answer.json())
 
 
-def visit(region: str, settings: Kubernetes, do: Callable[[Cluster], Awaitable[list[str]]]) -> list[str]:
+def visit(
+    region: str, settings: Kubernetes, do: Callable[[Cluster], Awaitable[list[str]]], may: May = anybody
+) -> list[str]:
     """Do something with a region's cluster; blocks until it is done.
 
     Raises:
@@ -103,7 +109,7 @@ def visit(region: str, settings: Kubernetes, do: Callable[[Cluster], Awaitable[l
         with _mapped(region):
             api: Any = await kr8s.asyncio.api(kubeconfig=settings.kubeconfig, context=settings.context)
             api.timeout = _TIMEOUT_S
-        return await do(Cluster(api, region, settings))
+        return await do(Cluster(api, region, settings, may))
 
     return asyncio.run(run())
 

@@ -10,6 +10,7 @@ from acgs2.drivers.kubernetes.cluster import Cluster, visit
 from acgs2.drivers.kubernetes.istio import PLURALS, VERSION, objects
 from acgs2.drivers.shares import shares_at
 from acgs2.plan import Rights
+from acgs2.plan.may import May, anybody
 from acgs2.plan.steps import Agreed, Plan, Step, StepKind
 from acgs2.topology import Topology
 
@@ -34,7 +35,7 @@ class MeshActor:
         self._topology, self._cloud = topology, cloud
         self._agreed, self._rights = agreed, rights
 
-    def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
+    def act(self, step: Step, plan: Plan, *, dry_run: bool, may: May = anybody) -> list[str]:
         """See `Actor`."""
         shares = shares_at(step, plan, self._agreed())
         regions = [step.target] if step.target else [r for r in self._cloud.regions if r not in shares.down]
@@ -48,7 +49,7 @@ class MeshActor:
             async def apply(cluster: Cluster, wanted: list[dict[str, Any]] = wanted) -> list[str]:
                 return await _apply(cluster, wanted, dry_run=dry_run)
 
-            lines += visit(region, place.kubernetes, apply)
+            lines += visit(region, place.kubernetes, apply, may)
         return lines or ["kubernetes: no mesh to change"]
 
 

@@ -15,6 +15,7 @@ from acgs2.drivers.route53.report import Report
 from acgs2.drivers.shares import shares_at
 from acgs2.errors import UnavailableError
 from acgs2.plan import Rights
+from acgs2.plan.may import May, anybody
 from acgs2.plan.steps import Agreed, Plan, Step, StepKind
 from acgs2.topology import Topology
 
@@ -58,7 +59,7 @@ class Route53Actor:
         self._partition: Partition = partition
         self._agreed, self._rights, self._pause, self._patience = agreed, rights, pause, patience
 
-    def act(self, step: Step, plan: Plan, *, dry_run: bool) -> list[str]:
+    def act(self, step: Step, plan: Plan, *, dry_run: bool, may: May = anybody) -> list[str]:
         """See `Actor`."""
         hosted_zone = self._cloud.hosted_zones[self._partition]
         patience = self._patience
@@ -73,12 +74,13 @@ class Route53Actor:
                 patience=patience,
                 dry_run=dry_run,
                 pause=self._pause,
+                may=may,
             )
         except UnavailableError as error:
             applied = [f"route53: {line}" for line in error.context.get("applied", ())]
             if error.reference == "not-in-sync":
                 return [*applied, "route53: taken, and on its way to all of its servers"]
-            if step.kind is not StepKind.FENCE:
+            if step.kind is not StepKind.FENCE or error.reference == "not-leading":
                 raise
             return [
                 *applied,

@@ -21,6 +21,7 @@ from acgs2.drivers.route53.report import Call, Report
 from acgs2.drivers.route53.wire import record_to
 from acgs2.drivers.route53.zone import Seen, check_hosted_zone, read, refuse_taken
 from acgs2.errors import AcgsError, InputError, RefusedError, UnavailableError
+from acgs2.plan.may import May, anybody
 
 __all__ = ["apply"]
 
@@ -39,6 +40,7 @@ def apply(
     dry_run: bool = False,
     rng: Random | None = None,
     pause: Callable[[float], None] = time.sleep,
+    may: May = anybody,
 ) -> Report:
     """Make a hosted zone say what a plan says; only names of ours are touched.
 
@@ -50,6 +52,7 @@ def apply(
         dry_run: only say which calls would be made.
         rng: for the pauses between tries.
         pause: how is waited.
+        may: asked before every call.
 
     Raises:
         RefusedError: Route 53 refuses, a name is taken, or the hosted zone is not the right one.
@@ -67,7 +70,7 @@ def apply(
             "partition-differs", f"The plan is for {desired.partition}, the client's is {partition}."
         )
     patience = patience or Patience()
-    caller = Caller(client, patience, rng or Random(), pause)
+    caller = Caller(client, patience, rng or Random(), pause, may=may)
     work = _Work(caller, found[2], desired, patience, dry_run, pause)
     try:
         return work.run()
