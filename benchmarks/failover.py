@@ -29,6 +29,7 @@ from types import FrameType
 from benchmarks.failover_table import NO_PLANS, Row, numbers_of, read, show
 
 from acgs2.drill.adapted import adapted
+from acgs2.drill.ending import end_on_sigterm
 from acgs2.drill.outages import OUTAGES
 from acgs2.drill.report import Report, not_run
 from acgs2.drill.run import Settings, run_drill
@@ -186,7 +187,7 @@ def main() -> None:
             parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(OUTAGES)}")
         wanted = {**dict.fromkeys(faults, int(chosen.runs)), f"kill{NO_PLANS}": int(chosen.baseline)}
         # Whoever ends it ends the cluster as well; as Ctrl-C, which asyncio waits for.
-        signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+        end_on_sigterm()
         try:
             measure(to, wanted, time.monotonic() + chosen.minutes * 60, chosen.lock)
         except KeyboardInterrupt:

@@ -48,9 +48,9 @@ def drill(
     """
     import asyncio
     import logging
-    import signal
     import traceback
 
+    from acgs2.drill.ending import end_on_sigterm
     from acgs2.drill.outages import OUTAGES
     from acgs2.drill.report import not_run
     from acgs2.drill.run import Settings, run_drill
@@ -59,9 +59,7 @@ def drill(
 
     # What clients wait for is in the report; the SDK need not say it between the lines as well.
     logging.getLogger("acgs2.client").addHandler(logging.NullHandler())
-    # Whoever ends it ends the cluster that it brought up as well. As Ctrl-C, which asyncio waits for: raised
-    # anywhere in its loop it came out as some other error, and a suite went on.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    end_on_sigterm()  # and the cluster that it brought up with it
     out = console()
     path = state_path() or default_path("drill")
     cluster, end = _cluster(topology, path, dwell, None if as_json else out)

@@ -351,11 +351,13 @@ def test_a_suite_goes_on_when_a_drill_breaks_off(
     raising = Kind(lambda topology, regions: _Raising(regions[0]), "fails over", "it serves nothing")
     monkeypatch.setattr("acgs2.drill.outages.OUTAGES", {"raising": raising, "witness": OUTAGES["witness"]})
     monkeypatch.setenv("ACGS2_STATE", str(local.state.path))
-    before, page = signal.getsignal(signal.SIGTERM), tmp_path / "suite.html"
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before, page = [signal.getsignal(number) for number in numbers], tmp_path / "suite.html"
     try:
         done = CliRunner().invoke(app, ["drill", "--suite", "--rate", "20", "--json", "--html", str(page)])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
     assert done.exit_code == 1, done.output
     broke, witness = json.loads(done.stdout)
     assert broke["missed"] == ["not carried out: RuntimeError: nobody thought of it"]
