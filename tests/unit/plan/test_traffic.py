@@ -56,9 +56,9 @@ def test_shares_make_one_or_a_problem_says_why(rights, asked):
         assert found.problem in ("region-not-lawful", "no-lawful-target")
 
 
-@given(rights(), asked)
-def test_the_nearest_comes_first_and_takes_its_weight(rights, asked):
-    found = route(LOCAL, rights, **asked)
+@given(rights(), asked, st.sampled_from([Kind.READ, Kind.MERGEABLE]))
+def test_the_nearest_comes_first_and_takes_its_weight(rights, asked, kind):
+    found = route(LOCAL, rights, **asked | {"kind": kind})
     distances = [t.rtt_ms for t in found.targets]
     assert distances == sorted(distances)
     weights = [asked["weights"].get(t.region, 100) for t in found.targets]
