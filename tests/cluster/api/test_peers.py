@@ -27,7 +27,7 @@ def test_a_connection_that_is_dropped_ends_calls_at_once_and_is_not_freed_under_
         asking = asyncio.create_task(ask())
         waiting = asyncio.create_task(ask())
         for _ in range(500):
-            if used and used[0].pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+            if len(used) == 2 and used[0].pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 break
             await asyncio.sleep(0.01)
         await peers.drop("b")
