@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from acgs2.cli import app
 from acgs2.drill.faults import Injection, Kill
+from acgs2.drill.history import History
 from acgs2.drill.outages import OUTAGES, Kind
 from acgs2.drill.report import Event, Report
 from acgs2.drill.run import Settings, run_drill
@@ -363,3 +364,17 @@ def test_a_suite_goes_on_when_a_drill_breaks_off(
     assert broke["missed"] == ["not carried out: RuntimeError: nobody thought of it"]
     assert witness["missed"] == []
     assert "nobody thought of it" in page.read_text(encoding="utf-8")
+
+
+def test_a_drill_goes_by_the_transfers_in_force_and_not_by_the_topology_file(local: Cluster) -> None:
+    world = World(local, History(), "operator@drill", lifetime_s=600)
+    assert "us-east-1" not in world.rights().lawful("eu", "agent")
+    asked = {"zone": "eu", "to": "us-east-1", "instrument": "scc", "entities": ["agent"]}
+    made = world.ask("eu-west-1", "POST", "/api/v1/transfers", json=asked)
+    assert made is not None
+    assert made.status_code == 201, made.text
+    await_that(lambda: "us-east-1" in world.rights().lawful("eu", "agent"), "all regions to know of it")
+    assert world.ask("eu-west-1", "POST", f"/api/v1/transfers/{made.json()['id']}/revoke") is not None
+    await_that(
+        lambda: "us-east-1" not in world.rights().lawful("eu", "agent"), "one region to know that it is over"
+    )
